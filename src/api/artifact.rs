@@ -1,0 +1,305 @@
+//! `WeightArtifact`: what the weights are, where their bytes live and where they may be.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Model weights: their content (by digest), the storage that holds them and the environments they are permitted in.
+#[derive(CustomResource, Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[kube(
+    group = "weightlock.dev",
+    version = "v1alpha1",
+    kind = "WeightArtifact",
+    plural = "weightartifacts",
+    shortname = "wa",
+    category = "weights",
+    status = "WeightArtifactStatus",
+    derive = "PartialEq",
+    doc = "WeightArtifact declares model weights: what they are, where their bytes live and in which environments they may be mounted.",
+    printcolumn(name = "Type", type_ = "string", json_path = ".spec.type"),
+    printcolumn(name = "Model", type_ = "string", json_path = ".spec.model.name"),
+    printcolumn(name = "Digest", type_ = "string", json_path = ".spec.manifestDigest", priority = 1),
+    printcolumn(name = "Permitted", type_ = "string", json_path = ".status.effective.permittedEnvironments"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[x_kube(
+    validation = Rule::new("!has(oldSelf.manifestDigest) || (has(self.manifestDigest) && self.manifestDigest == oldSelf.manifestDigest)")
+        .message("manifestDigest seals the artifact for ever: it cannot be changed or removed. Declare the new bytes as a new WeightArtifact."),
+    validation = Rule::new("!has(self.manifestDigest) || has(self.manifest)")
+        .message("manifest is required with manifestDigest: say where the list of files is (manifest.path, a file in the volume, or manifest.inline).")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct WeightArtifactSpec {
+    /// What kind of weights these are.
+    #[serde(rename = "type")]
+    pub artifact_type: ArtifactType,
+
+    /// The line of models that the weights belong to.
+    pub model: Model,
+
+    /// SHA-256 of the canonical manifest (path, size and SHA-256 of every file), as `sha256:` and 64 lower-case hex
+    /// digits. Absent: the artifact is open, protected by its locations but readable by nobody. Setting it seals the
+    /// artifact, for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
+    pub manifest_digest: Option<String>,
+
+    /// Where the list of files is. Its content is pinned by the digest, so its carrier needs no trust.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<ManifestSource>,
+
+    /// Where the bytes live. A location is known by the canonical key of its storage, never by the name of a claim.
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
+    pub locations: Vec<Location>,
+
+    /// The environments in which the weights may be mounted. It cannot be empty: to retire weights, delete their storage.
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
+    pub permitted_environments: Vec<PermittedEnvironment>,
+
+    /// Whom to ask; printed in every remedy.
+    #[schemars(length(min = 1, max = 256))]
+    pub contact: String,
+}
+
+/// What kind of weights an artifact is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum ArtifactType {
+    /// Pre-trained weights that others derive from.
+    Base,
+    /// A state of a training run.
+    Checkpoint,
+    /// Weights tuned from a base.
+    FineTune,
+    /// A low-rank or other adapter, applied on top of a base.
+    Adapter,
+    /// A copy in fewer bits.
+    Quantized,
+    /// An embedding model.
+    Embedding,
+}
+
+/// The line of models that weights belong to.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub struct Model {
+    /// Name of the line, the same for all its versions.
+    #[schemars(length(min = 1, max = 128))]
+    pub name: String,
+    /// Version within the line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub version: Option<String>,
+}
+
+/// Where the list of files is: exactly one of these.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[x_kube(validation = Rule::new("has(self.path) != has(self.inline)").message("manifest takes exactly one of: path, inline."))]
+pub struct ManifestSource {
+    /// A file in the volume, relative to the location's path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(s, s == '..' || s == '.' || s == '')")
+        .message("manifest.path is relative, with no empty, '.' or '..' step."))]
+    pub path: Option<String>,
+    /// The files themselves, for artifacts of up to 256 files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["path".to_string()]))]
+    pub inline: Option<Vec<ManifestFile>>,
+}
+
+/// One file of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+pub struct ManifestFile {
+    /// Path relative to the location's path, with `/` between its steps.
+    #[schemars(length(min = 1, max = 512))]
+    pub path: String,
+    /// Length in bytes.
+    #[schemars(range(min = 0))]
+    pub size: i64,
+    /// SHA-256 of the content, 64 lower-case hex digits.
+    #[schemars(length(max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
+    pub sha256: String,
+}
+
+/// One place where the bytes live: exactly one of `persistentVolumeClaim`, `csi`, `nfs`, `hostPath`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[x_kube(validation = Rule::new("[has(self.persistentVolumeClaim), has(self.csi), has(self.nfs), has(self.hostPath)].filter(x, x).size() == 1")
+    .message("a location takes exactly one of: persistentVolumeClaim, csi, nfs, hostPath."))]
+#[serde(rename_all = "camelCase")]
+pub struct Location {
+    /// Name of the location within the artifact.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// What the copy is for.
+    pub role: LocationRole,
+    /// A claim; resolved once to the storage behind it, then pinned in status. One that does not exist yet is pending, not an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent_volume_claim: Option<ClaimLocation>,
+    /// A volume of a CSI driver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csi: Option<CsiLocation>,
+    /// A directory that an NFS server exports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nfs: Option<NfsLocation>,
+    /// A directory on nodes (hostPath and local volumes).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_path: Option<HostPathLocation>,
+    /// Where in the volume the artifact is. It says what to hash; it narrows nothing: a mount of the volume is a mount of all in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(s, s == '..' || s == '.' || s == '')")
+        .message("path is relative, with no empty, '.' or '..' step."))]
+    pub path: Option<String>,
+}
+
+/// What a copy of the weights is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum LocationRole {
+    /// Where the weights were made.
+    Primary,
+    /// Where model servers read them.
+    Serving,
+    /// A copy for recovery.
+    Backup,
+    /// A copy that can be made again.
+    Cache,
+}
+
+/// A PersistentVolumeClaim by namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub struct ClaimLocation {
+    /// Namespace of the claim.
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: String,
+    /// Name of the claim.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// A volume of a CSI driver.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CsiLocation {
+    /// Name of the driver.
+    #[schemars(length(min = 1, max = 63))]
+    pub driver: String,
+    /// The driver's handle of the volume.
+    #[schemars(length(min = 1, max = 512))]
+    pub volume_handle: String,
+}
+
+/// A directory that an NFS server exports.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+pub struct NfsLocation {
+    /// Host name or address of the server.
+    #[schemars(length(min = 1, max = 253))]
+    pub server: String,
+    /// Absolute path on the server.
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("self.startsWith('/')").message("nfs.path is absolute."))]
+    pub path: String,
+}
+
+/// A directory on nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+pub struct HostPathLocation {
+    /// Absolute path on the node.
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("self.startsWith('/') && self.size() > 1").message("hostPath.path is absolute and not the root of the node."))]
+    pub path: String,
+}
+
+/// An environment in which weights may be mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub struct PermittedEnvironment {
+    /// Name of the WeightEnvironment. One that does not exist yet is a condition, not an error.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+}
+
+/// What the controller knows of an artifact. It changes only when something happened.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WeightArtifactStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Size of all files in bytes: from an inline manifest or a verification, never declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<i64>,
+    /// What is in force once everything was taken into account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective: Option<EffectivePermissions>,
+    /// The storage behind each location.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
+    pub locations: Vec<LocationStatus>,
+    /// Pods that mount the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumers: Option<Consumers>,
+    /// Outcomes of verifications, added up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verifications: Option<Verifications>,
+    /// Accepted, LocationsResolved, Verified, Ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// What is in force once everything was taken into account.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EffectivePermissions {
+    /// Environments that exist and in which the weights may be mounted.
+    #[serde(default)]
+    #[schemars(length(max = 32), inner(length(max = 63)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub permitted_environments: Vec<String>,
+}
+
+/// The storage behind a location.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LocationStatus {
+    /// Name of the location.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// Canonical key of the storage, pinned when it was first resolved. It stays when the claim is gone: the bytes are still there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub backend_key: Option<String>,
+    /// Where the key can no longer be derived, or now differs from the pinned one: why, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub problem: Option<String>,
+}
+
+/// How many pods mount the weights.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub struct Consumers {
+    /// Pods that mount the weights and have not ended.
+    pub pods: i32,
+    /// Those of them whose verifier was seen to succeed.
+    pub verified: i32,
+}
+
+/// Outcomes of verifications of pods that exist.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Verifications {
+    /// Pods whose verifier succeeded.
+    pub succeeded: i32,
+    /// Pods whose verifier refused the bytes or could not decide.
+    pub failed: i32,
+    /// First reason of a failed verification, as the verifier gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub failure: Option<String>,
+}

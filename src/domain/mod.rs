@@ -1,0 +1,16 @@
+//! The rules: pure functions over an immutable [`World`]. Webhook, controller, audit and CLI all call the same ones.
+//!
+//! Nothing here reads a clock, a file, the environment or the network, and nothing panics on any input. What cannot be
+//! decided is a violation, never an allowance.
+
+pub mod backend;
+pub mod decision;
+pub mod request;
+pub mod rules;
+pub mod world;
+
+pub use backend::BackendKey;
+pub use decision::{Decision, Violation};
+pub use request::{Operation, Request, User};
+pub use rules::Rule;
+pub use world::World;

@@ -1,0 +1,195 @@
+//! What is known of the cluster when a decision is made.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::backend::BackendKey;
+use crate::api::{Mode, Modes, VolumeRules};
+
+/// A snapshot of all that the rules look at. [`crate::index`] folds watches into it; the CLI fills it from a cluster or from files.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// Kinds whose first listing has not arrived. While there is one, nothing that depends on the graph can be allowed.
+    pub unsynced: BTreeSet<&'static str>,
+    /// Settings of the installation.
+    pub settings: Settings,
+    /// WeightArtifacts by name.
+    pub artifacts: BTreeMap<String, Artifact>,
+    /// Names of WeightArtifacts that exist but could not be read, with the reason. While there is one, no unregistered
+    /// storage can be told from a registered one.
+    pub unreadable_artifacts: BTreeMap<String, String>,
+    /// WeightEnvironments by name.
+    pub environments: BTreeMap<String, Environment>,
+    /// Namespaces: name to UID.
+    pub namespaces: BTreeMap<String, String>,
+    /// PersistentVolumeClaims.
+    pub claims: BTreeMap<ClaimName, Claim>,
+    /// PersistentVolumes by name.
+    pub volumes: BTreeMap<String, Volume>,
+}
+
+/// Settings of the installation, from the chart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Image reference of `weightlock-verify`.
+    pub verifier_image: String,
+    /// Extended resources that count as a GPU, besides the built-in ones.
+    pub gpu_resources: BTreeSet<String>,
+    /// GPU pods outside every environment.
+    pub gpu_pods_outside: GpuPodsOutside,
+    /// Namespace that Weightlock runs in.
+    pub own_namespace: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            verifier_image: "registry.invalid/weightlock/weightlock-verify:dev".into(),
+            gpu_resources: BTreeSet::new(),
+            gpu_pods_outside: GpuPodsOutside::Warn,
+            own_namespace: "weightlock-system".into(),
+        }
+    }
+}
+
+/// What becomes of a GPU pod outside every environment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+pub enum GpuPodsOutside {
+    /// Nothing.
+    Allow,
+    /// A warning.
+    #[default]
+    Warn,
+    /// It is refused.
+    Deny,
+}
+
+/// Namespace and name of a claim.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClaimName {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// A WeightArtifact.
+#[derive(Clone, Debug)]
+pub struct Artifact {
+    /// Name.
+    pub name: String,
+    /// Digest of the canonical manifest (`sha256:…`); `None` while the artifact is open.
+    pub digest: Option<String>,
+    /// Where the list of files is.
+    pub manifest: Manifest,
+    /// Where the bytes live.
+    pub locations: Vec<ArtifactLocation>,
+    /// Names of the environments in which it may be mounted.
+    pub permitted: BTreeSet<String>,
+    /// Whom to ask.
+    pub contact: String,
+}
+
+/// Where the list of files of an artifact is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Manifest {
+    /// A file in the volume, relative to the location's path.
+    Path(String),
+    /// In the artifact itself.
+    Inline(Vec<crate::api::ManifestFile>),
+}
+
+/// One place where the bytes of an artifact live.
+#[derive(Clone, Debug)]
+pub struct ArtifactLocation {
+    /// Name.
+    pub name: String,
+    /// Where it was declared to be.
+    pub source: LocationSource,
+    /// The key that was pinned in status.
+    pub pinned: Option<BackendKey>,
+    /// Directory within the volume that holds the artifact.
+    pub path: Option<String>,
+}
+
+/// Where a location was declared to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocationSource {
+    /// Behind a claim.
+    Claim(ClaimName),
+    /// At a key that the declaration gives itself.
+    Key(BackendKey),
+}
+
+/// A WeightEnvironment.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// Name.
+    pub name: String,
+    /// Creation time and name order claimants of a namespace: the first keeps it. RFC 3339, empty for a file.
+    pub created: String,
+    /// Its namespaces.
+    pub members: Vec<EnvironmentMember>,
+    /// How each aspect is enforced.
+    pub modes: Modes,
+    /// What may be mounted beside weights.
+    pub volumes: VolumeRules,
+    /// Image prefixes of init containers that may run ahead of the verifier.
+    pub trusted_init: Vec<String>,
+    /// What it may reach and who may reach it.
+    pub network: crate::api::Network,
+    /// Sum of the declared egress rates in bits per second of one pod.
+    pub egress_rate: Option<u64>,
+    /// It is being deleted, and stays in force until no pod with weights is left.
+    pub deleting: bool,
+}
+
+impl Environment {
+    /// Whether admission is enforced, rather than reported.
+    pub fn enforces_admission(&self) -> bool {
+        self.modes.admission == Mode::Enforce
+    }
+}
+
+/// A namespace of an environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvironmentMember {
+    /// Name of the namespace.
+    pub namespace: String,
+    /// UID that the declaration confirms, else the one pinned in status. `None`: not yet pinned, so nothing is permitted there yet.
+    pub uid: Option<String>,
+    /// Service accounts whose pods may mount weights; `*` stands for all.
+    pub service_accounts: BTreeSet<String>,
+}
+
+/// A PersistentVolumeClaim.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// UID.
+    pub uid: String,
+    /// The volume it is bound to or asks for by name; `None` while it is open which one it will be.
+    pub volume: Option<String>,
+    /// Whether the binding is complete (phase Bound).
+    pub bound: bool,
+    /// Names what it is to be filled from (`dataSource`, `dataSourceRef`), as `kind namespace/name`.
+    pub data_source: Option<DataSource>,
+}
+
+/// What a claim is to be filled from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataSource {
+    /// Kind.
+    pub kind: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// A PersistentVolume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Canonical key of its storage; an error text where it has none that is known.
+    pub key: Result<BackendKey, String>,
+    /// The claim it is bound to or reserved for.
+    pub claim: Option<ClaimName>,
+}
