@@ -25,6 +25,8 @@ pub struct World {
     pub claims: BTreeMap<ClaimName, Claim>,
     /// PersistentVolumes by name.
     pub volumes: BTreeMap<String, Volume>,
+    /// Pods of member namespaces by namespace and name, as raw JSON. The controller and the CLI fill it; the webhook does not need it.
+    pub pods: BTreeMap<(String, String), serde_json::Value>,
 }
 
 /// Settings of the installation, from the chart.
