@@ -26,7 +26,8 @@ pub struct World {
     /// PersistentVolumes by name.
     pub volumes: BTreeMap<String, Volume>,
     /// Pods of member namespaces by namespace and name, as raw JSON. The controller and the CLI fill it; the webhook does not need it.
-    pub pods: BTreeMap<(String, String), serde_json::Value>,
+    /// Shared, so that a copy of the world costs little.
+    pub pods: BTreeMap<(String, String), std::sync::Arc<serde_json::Value>>,
 }
 
 /// Settings of the installation, from the chart.
@@ -75,7 +76,7 @@ pub struct ClaimName {
 }
 
 /// A WeightArtifact.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Artifact {
     /// Name.
     pub name: String,
@@ -101,7 +102,7 @@ pub enum Manifest {
 }
 
 /// One place where the bytes of an artifact live.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ArtifactLocation {
     /// Name.
     pub name: String,
@@ -123,7 +124,7 @@ pub enum LocationSource {
 }
 
 /// A WeightEnvironment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Environment {
     /// Name.
     pub name: String,

@@ -1,1 +1,167 @@
-//! See the crate documentation.
+//! Watches, folded into a [`World`].
+//!
+//! What cannot be read stays protected: an artifact that does not parse makes all unregistered storage doubtful (and its
+//! last good form stays in force), an environment that does not parse keeps its members and is enforced at its strictest.
+//! What was not yet listed is named in [`World::unsynced`].
+
+mod convert;
+mod fold;
+mod offline;
+pub mod quantity;
+mod watch;
+
+use std::future::Future;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use kube::Client;
+use kube::runtime::watcher::Event;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+pub use offline::{IndexError, from_objects, snapshot};
+
+use crate::domain::World;
+use crate::domain::world::Settings;
+
+/// What an index is for, and so how much it watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Admission: everything but pods.
+    Webhook,
+    /// Reconciliation and audit: pods as well.
+    Controller,
+}
+
+impl Scope {
+    fn kinds(self) -> &'static [Kind] {
+        match self {
+            Scope::Webhook => &Kind::ALL[..5],
+            Scope::Controller => &Kind::ALL,
+        }
+    }
+}
+
+/// A kind that is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Artifact,
+    Environment,
+    Namespace,
+    Claim,
+    Volume,
+    Pod,
+}
+
+impl Kind {
+    const ALL: [Kind; 6] = [Kind::Artifact, Kind::Environment, Kind::Namespace, Kind::Claim, Kind::Volume, Kind::Pod];
+
+    fn name(self) -> &'static str {
+        use fold::Folded;
+        match self {
+            Kind::Artifact => fold::ArtifactObject::KIND,
+            Kind::Environment => fold::EnvironmentObject::KIND,
+            Kind::Namespace => fold::NamespaceObject::KIND,
+            Kind::Claim => fold::ClaimObject::KIND,
+            Kind::Volume => fold::VolumeObject::KIND,
+            Kind::Pod => fold::PodObject::KIND,
+        }
+    }
+}
+
+/// The current world, kept up by watches. Clones share it.
+#[derive(Clone)]
+pub struct Index {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    world: RwLock<Arc<World>>,
+    version: tokio::sync::watch::Sender<u64>,
+    unreadable: Family<KindLabel, Counter>,
+    watch_errors: Family<KindLabel, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+impl Index {
+    /// An index and the future that keeps it up. The future never ends by itself: drop it to stop the watches.
+    pub fn start(
+        client: Client,
+        settings: Settings,
+        scope: Scope,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let unsynced = scope.kinds().iter().map(|k| k.name()).collect();
+        let index = Self::fixed(World { settings, unsynced, ..World::default() });
+        let watches = watch::run(index.clone(), client, scope);
+        (index, watches)
+    }
+
+    /// An index of a world that no watch changes.
+    pub fn fixed(world: World) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                world: RwLock::new(Arc::new(world)),
+                version: tokio::sync::watch::Sender::new(0),
+                unreadable: Family::default(),
+                watch_errors: Family::default(),
+            }),
+        }
+    }
+
+    /// The world as it is now. It does not change in the hands of the caller.
+    pub fn world(&self) -> Arc<World> {
+        Arc::clone(&self.shared.world.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether every kind was listed at least once.
+    pub fn synced(&self) -> bool {
+        self.world().unsynced.is_empty()
+    }
+
+    /// A counter that grows with each change of the world.
+    pub fn changed(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.shared.version.subscribe()
+    }
+
+    /// Adds the metrics of the index to a registry.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "weightlock_unreadable_objects",
+            "Objects seen that could not be read and are held at their strictest",
+            self.shared.unreadable.clone(),
+        );
+        registry.register(
+            "weightlock_watch_errors",
+            "Watches and listings that failed and are tried again",
+            self.shared.watch_errors.clone(),
+        );
+    }
+
+    /// Folds events of one kind into the world, in one step for all readers.
+    fn fold<T: fold::Folded>(&self, fold: &mut fold::Fold<T>, events: Vec<Event<kube::core::DynamicObject>>) {
+        let mut changed = false;
+        {
+            let mut world = self.shared.world.write().unwrap_or_else(PoisonError::into_inner);
+            for event in events {
+                let folding = fold.apply(&mut world, event);
+                changed |= folding.changed;
+                for (name, reason) in folding.unreadable {
+                    tracing::error!(kind = T::KIND, name, reason, "object cannot be read; it is held at its strictest");
+                    self.shared.unreadable.get_or_create(&KindLabel { kind: T::KIND }).inc();
+                }
+            }
+        }
+        if changed {
+            self.shared.version.send_modify(|version| *version += 1);
+        }
+    }
+
+    fn count_watch_error(&self, kind: &'static str) {
+        self.shared.watch_errors.get_or_create(&KindLabel { kind }).inc();
+    }
+}

@@ -1,0 +1,229 @@
+//! Kubernetes objects as the rules see them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kube::core::DynamicObject;
+use serde_json::Value;
+
+use super::quantity;
+use crate::api::{Mode, Modes, WeightArtifact, WeightEnvironment};
+use crate::domain::backend::BackendKey;
+use crate::domain::world::{
+    Artifact, ArtifactLocation, Claim, ClaimName, DataSource, Environment, EnvironmentMember, LocationSource, Manifest,
+    Volume,
+};
+
+/// A WeightArtifact.
+///
+/// # Errors
+/// Where the object does not have the shape of its type, or names storage that has no canonical key.
+pub fn artifact(object: &DynamicObject) -> Result<Artifact, String> {
+    let parsed: WeightArtifact = typed(object)?;
+    let spec = parsed.spec;
+    let pinned = parsed.status.map(|s| s.locations).unwrap_or_default();
+    let manifest = match spec.manifest {
+        Some(m) => match (m.path, m.inline) {
+            (Some(path), None) => Manifest::Path(path),
+            (None, Some(files)) => Manifest::Inline(files),
+            _ => return Err("spec.manifest takes exactly one of: path, inline".into()),
+        },
+        None if spec.manifest_digest.is_some() => return Err("spec.manifest is required with manifestDigest".into()),
+        None => Manifest::Inline(Vec::new()),
+    };
+    let locations = spec
+        .locations
+        .into_iter()
+        .map(|location| {
+            let source = match (&location.persistent_volume_claim, &location.csi, &location.nfs, &location.host_path) {
+                (Some(claim), None, None, None) => {
+                    LocationSource::Claim(ClaimName { namespace: claim.namespace.clone(), name: claim.name.clone() })
+                }
+                (None, Some(csi), None, None) => {
+                    LocationSource::Key(key("csi", &format!("{}:{}", csi.driver, csi.volume_handle)))
+                }
+                (None, None, Some(nfs), None) => {
+                    LocationSource::Key(key("nfs", &format!("{}:{}", nfs.server, nfs.path)))
+                }
+                (None, None, None, Some(host)) => LocationSource::Key(key("host", &host.path)),
+                _ => {
+                    return Err(format!(
+                        "spec.locations[{}] takes exactly one of: persistentVolumeClaim, csi, nfs, hostPath",
+                        location.name
+                    ));
+                }
+            };
+            let pinned =
+                pinned.iter().find(|p| p.name == location.name).and_then(|p| p.backend_key.clone()).map(BackendKey);
+            Ok(ArtifactLocation { name: location.name, source, pinned, path: location.path })
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Artifact {
+        name: name_of(object),
+        digest: spec.manifest_digest,
+        manifest,
+        locations,
+        permitted: spec.permitted_environments.into_iter().map(|p| p.name).collect(),
+        contact: spec.contact,
+    })
+}
+
+/// A WeightEnvironment.
+///
+/// # Errors
+/// Where the object does not have the shape of its type; [`environment_in_doubt`] then still tells its members.
+pub fn environment(object: &DynamicObject) -> Result<Environment, String> {
+    let parsed: WeightEnvironment = typed(object)?;
+    let spec = parsed.spec;
+    let pinned = parsed.status.map(|s| s.members).unwrap_or_default();
+    let members = spec
+        .members
+        .into_iter()
+        .map(|member| EnvironmentMember {
+            uid: member
+                .uid
+                .or_else(|| pinned.iter().find(|p| p.namespace == member.namespace).and_then(|p| p.uid.clone())),
+            namespace: member.namespace,
+            service_accounts: member.service_accounts.into_iter().collect(),
+        })
+        .collect();
+    let mut egress_rate = None;
+    if let Some(limits) = spec.egress_limits {
+        for (field, limit) in [("initiated", limits.initiated), ("replies", limits.replies)] {
+            let Some(limit) = limit else { continue };
+            let rate = quantity::parse(&limit.rate).map_err(|e| format!("spec.egressLimits.{field}.rate: {e}"))?;
+            egress_rate = Some(egress_rate.unwrap_or(0u64).saturating_add(rate));
+        }
+    }
+    Ok(Environment {
+        name: name_of(object),
+        created: created(object),
+        members,
+        modes: spec.modes,
+        volumes: spec.workloads.volumes,
+        trusted_init: spec.workloads.trusted_init,
+        network: spec.network,
+        egress_rate,
+        deleting: object.metadata.deletion_timestamp.is_some(),
+    })
+}
+
+/// What can be told of a WeightEnvironment that could not be read: its members, so that they stay members, and for all
+/// else the strictest.
+pub fn environment_in_doubt(object: &DynamicObject) -> Environment {
+    let pinned = array(&object.data, "/status/members");
+    let members = array(&object.data, "/spec/members")
+        .iter()
+        .filter_map(|member| {
+            let namespace = text(member, "/namespace")?;
+            let pin = pinned.iter().find(|p| text(p, "/namespace").as_deref() == Some(&namespace));
+            Some(EnvironmentMember {
+                uid: text(member, "/uid").or_else(|| pin.and_then(|p| text(p, "/uid"))),
+                namespace,
+                service_accounts: BTreeSet::new(),
+            })
+        })
+        .collect();
+    Environment {
+        name: name_of(object),
+        created: created(object),
+        members,
+        modes: Modes {
+            admission: Mode::Enforce,
+            network: Mode::Enforce,
+            verification: Mode::Enforce,
+            egress: Mode::Enforce,
+        },
+        volumes: Default::default(),
+        trusted_init: Vec::new(),
+        network: Default::default(),
+        egress_rate: None,
+        deleting: object.metadata.deletion_timestamp.is_some(),
+    }
+}
+
+/// A PersistentVolumeClaim.
+pub fn claim(object: &DynamicObject) -> (ClaimName, Claim) {
+    let name = ClaimName { namespace: namespace_of(object), name: name_of(object) };
+    let data = &object.data;
+    // dataSourceRef holds whatever dataSource holds and more, so it is looked at first.
+    let data_source = ["/spec/dataSourceRef", "/spec/dataSource"].iter().find_map(|pointer| {
+        let source = data.pointer(pointer)?;
+        Some(DataSource {
+            kind: text(source, "/kind").unwrap_or_default(),
+            namespace: text(source, "/namespace").unwrap_or_else(|| name.namespace.clone()),
+            name: text(source, "/name").unwrap_or_default(),
+        })
+    });
+    let claim = Claim {
+        uid: object.metadata.uid.clone().unwrap_or_default(),
+        volume: text(data, "/spec/volumeName"),
+        bound: text(data, "/status/phase").as_deref() == Some("Bound"),
+        data_source,
+    };
+    (name, claim)
+}
+
+/// A PersistentVolume.
+pub fn volume(object: &DynamicObject) -> (String, Volume) {
+    let spec = object.data.get("spec").unwrap_or(&Value::Null);
+    let claim = spec.get("claimRef").and_then(|reference| {
+        Some(ClaimName { namespace: text(reference, "/namespace")?, name: text(reference, "/name")? })
+    });
+    (name_of(object), Volume { key: Err("its storage has no key yet".into()), claim })
+}
+
+/// A pod as raw JSON, without what no rule reads and what changes often.
+pub fn pod(mut object: DynamicObject) -> ((String, String), Arc<Value>) {
+    let key = (namespace_of(&object), name_of(&object));
+    object.metadata.managed_fields = None;
+    object.metadata.resource_version = None;
+    if let Some(annotations) = object.metadata.annotations.as_mut() {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+    if let Some(status) = object.data.get_mut("status").and_then(Value::as_object_mut) {
+        status.remove("conditions");
+    }
+    let mut value = object.data;
+    if !value.is_object() {
+        value = Value::Object(Default::default());
+    }
+    if let Some(map) = value.as_object_mut() {
+        map.insert("apiVersion".into(), "v1".into());
+        map.insert("kind".into(), "Pod".into());
+        // Serialising metadata that was just parsed cannot fail; were it to, a pod without metadata is a malformed one.
+        map.insert("metadata".into(), serde_json::to_value(&object.metadata).unwrap_or_default());
+    }
+    (key, Arc::new(value))
+}
+
+/// Name of an object; empty where it has none.
+pub fn name_of(object: &DynamicObject) -> String {
+    object.metadata.name.clone().unwrap_or_default()
+}
+
+/// Namespace of an object; `default` where it has none, as kubectl would have it.
+pub fn namespace_of(object: &DynamicObject) -> String {
+    object.metadata.namespace.clone().unwrap_or_else(|| "default".into())
+}
+
+fn created(object: &DynamicObject) -> String {
+    object.metadata.creation_timestamp.as_ref().map(|t| t.0.to_string()).unwrap_or_default()
+}
+
+fn typed<K: serde::de::DeserializeOwned>(object: &DynamicObject) -> Result<K, String> {
+    let value = serde_json::to_value(object).map_err(|e| e.to_string())?;
+    serde_json::from_value(value).map_err(|e| e.to_string())
+}
+
+fn text(value: &Value, pointer: &str) -> Option<String> {
+    value.pointer(pointer).and_then(Value::as_str).filter(|s| !s.is_empty()).map(str::to_owned)
+}
+
+fn array<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
+    value.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+fn key(kind: &str, rest: &str) -> BackendKey {
+    BackendKey(format!("v1:{kind}:{rest}"))
+}

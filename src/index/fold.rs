@@ -1,0 +1,321 @@
+//! Watch events folded into a world, one kind at a time.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kube::core::DynamicObject;
+use kube::runtime::watcher::Event;
+use serde_json::Value;
+
+use super::convert;
+use crate::domain::World;
+use crate::domain::world::{Artifact, Claim, ClaimName, Environment, EnvironmentMember, Volume};
+
+/// An object of a watched kind, as the world holds it.
+pub(super) trait Folded: Sized + Send + 'static {
+    /// Kind, as it stands in `World::unsynced` and in metrics.
+    const KIND: &'static str;
+    /// What tells one object of the kind from another.
+    type Key: Ord + Clone + Send;
+
+    fn convert(object: DynamicObject) -> Self;
+    fn key(&self) -> Self::Key;
+    /// Whether the world already holds just this.
+    fn held(&self, world: &World) -> bool;
+    fn put(self, world: &mut World);
+    fn remove(world: &mut World, key: &Self::Key);
+    fn keys(world: &World) -> BTreeSet<Self::Key>;
+    /// Why the object could not be read, where it could not.
+    fn problem(&self) -> Option<(&str, &str)> {
+        None
+    }
+}
+
+/// The fold of one kind: what a listing brought so far, until it is complete.
+pub(super) struct Fold<T: Folded> {
+    listing: Option<Vec<T>>,
+}
+
+/// What an event did to the world.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Folding {
+    /// The world changed.
+    pub changed: bool,
+    /// Objects that could not be read, as name and reason.
+    pub unreadable: Vec<(String, String)>,
+}
+
+impl<T: Folded> Fold<T> {
+    pub(super) fn new() -> Self {
+        Self { listing: None }
+    }
+
+    /// Folds one event into the world, which is copied only where it changes and is shared.
+    ///
+    /// A listing is taken over at once when it is complete; until then the world keeps what it had.
+    pub(super) fn apply(&mut self, world: &mut Arc<World>, event: Event<DynamicObject>) -> Folding {
+        let mut folding = Folding::default();
+        match event {
+            Event::Init => self.listing = Some(Vec::new()),
+            Event::InitApply(object) => {
+                let object = read::<T>(object, &mut folding);
+                self.listing.get_or_insert_default().push(object);
+            }
+            Event::InitDone => {
+                let listed = self.listing.take().unwrap_or_default();
+                let keys: BTreeSet<T::Key> = listed.iter().map(T::key).collect();
+                for object in listed {
+                    folding.changed |= put(world, object);
+                }
+                for gone in T::keys(world).difference(&keys) {
+                    T::remove(Arc::make_mut(world), gone);
+                    folding.changed = true;
+                }
+                if world.unsynced.contains(T::KIND) {
+                    Arc::make_mut(world).unsynced.remove(T::KIND);
+                    folding.changed = true;
+                }
+            }
+            Event::Apply(object) => {
+                let object = read::<T>(object, &mut folding);
+                folding.changed = put(world, object);
+            }
+            Event::Delete(object) => {
+                let key = T::convert(object).key();
+                if T::keys(world).contains(&key) {
+                    T::remove(Arc::make_mut(world), &key);
+                    folding.changed = true;
+                }
+            }
+        }
+        folding
+    }
+}
+
+fn read<T: Folded>(object: DynamicObject, folding: &mut Folding) -> T {
+    let object = T::convert(object);
+    if let Some((name, reason)) = object.problem() {
+        folding.unreadable.push((name.to_owned(), reason.to_owned()));
+    }
+    object
+}
+
+fn put<T: Folded>(world: &mut Arc<World>, object: T) -> bool {
+    if object.held(world) {
+        return false;
+    }
+    object.put(Arc::make_mut(world));
+    true
+}
+
+/// A WeightArtifact, or its name and why it could not be read.
+pub(super) struct ArtifactObject(Result<Artifact, (String, String)>);
+
+impl Folded for ArtifactObject {
+    const KIND: &'static str = "WeightArtifact";
+    type Key = String;
+
+    fn convert(object: DynamicObject) -> Self {
+        Self(convert::artifact(&object).map_err(|reason| (convert::name_of(&object), reason)))
+    }
+    fn key(&self) -> String {
+        match &self.0 {
+            Ok(artifact) => artifact.name.clone(),
+            Err((name, _)) => name.clone(),
+        }
+    }
+    fn held(&self, world: &World) -> bool {
+        match &self.0 {
+            Ok(artifact) => {
+                world.artifacts.get(&artifact.name) == Some(artifact)
+                    && !world.unreadable_artifacts.contains_key(&artifact.name)
+            }
+            Err((name, reason)) => world.unreadable_artifacts.get(name) == Some(reason),
+        }
+    }
+    fn put(self, world: &mut World) {
+        match self.0 {
+            Ok(artifact) => {
+                world.unreadable_artifacts.remove(&artifact.name);
+                world.artifacts.insert(artifact.name.clone(), artifact);
+            }
+            // The last form that could be read stays beside it: its storage is still protected by name.
+            Err((name, reason)) => {
+                world.unreadable_artifacts.insert(name, reason);
+            }
+        }
+    }
+    fn remove(world: &mut World, key: &String) {
+        world.artifacts.remove(key);
+        world.unreadable_artifacts.remove(key);
+    }
+    fn keys(world: &World) -> BTreeSet<String> {
+        world.artifacts.keys().chain(world.unreadable_artifacts.keys()).cloned().collect()
+    }
+    fn problem(&self) -> Option<(&str, &str)> {
+        self.0.as_ref().err().map(|(name, reason)| (name.as_str(), reason.as_str()))
+    }
+}
+
+/// A WeightEnvironment; where it could not be read, its strictest reading and why.
+pub(super) struct EnvironmentObject {
+    environment: Environment,
+    problem: Option<String>,
+}
+
+impl Folded for EnvironmentObject {
+    const KIND: &'static str = "WeightEnvironment";
+    type Key = String;
+
+    fn convert(object: DynamicObject) -> Self {
+        match convert::environment(&object) {
+            Ok(environment) => Self { environment, problem: None },
+            Err(reason) => Self { environment: convert::environment_in_doubt(&object), problem: Some(reason) },
+        }
+    }
+    fn key(&self) -> String {
+        self.environment.name.clone()
+    }
+    fn held(&self, world: &World) -> bool {
+        match world.environments.get(&self.environment.name) {
+            Some(last) if self.problem.is_some() => self.environment.members.iter().all(|m| is_member(last, m)),
+            last => last == Some(&self.environment),
+        }
+    }
+    fn put(self, world: &mut World) {
+        match world.environments.get_mut(&self.environment.name) {
+            // The last form that could be read stays in force, for the members that came since as well.
+            Some(last) if self.problem.is_some() => {
+                let new: Vec<_> = self.environment.members.into_iter().filter(|m| !is_member(last, m)).collect();
+                last.members.extend(new);
+            }
+            _ => {
+                world.environments.insert(self.environment.name.clone(), self.environment);
+            }
+        }
+    }
+    fn remove(world: &mut World, key: &String) {
+        world.environments.remove(key);
+    }
+    fn keys(world: &World) -> BTreeSet<String> {
+        world.environments.keys().cloned().collect()
+    }
+    fn problem(&self) -> Option<(&str, &str)> {
+        self.problem.as_deref().map(|reason| (self.environment.name.as_str(), reason))
+    }
+}
+
+fn is_member(environment: &Environment, member: &EnvironmentMember) -> bool {
+    environment.members.iter().any(|m| m.namespace == member.namespace)
+}
+
+/// A namespace: name and UID.
+pub(super) struct NamespaceObject(String, String);
+
+impl Folded for NamespaceObject {
+    const KIND: &'static str = "Namespace";
+    type Key = String;
+
+    fn convert(object: DynamicObject) -> Self {
+        Self(convert::name_of(&object), object.metadata.uid.unwrap_or_default())
+    }
+    fn key(&self) -> String {
+        self.0.clone()
+    }
+    fn held(&self, world: &World) -> bool {
+        world.namespaces.get(&self.0) == Some(&self.1)
+    }
+    fn put(self, world: &mut World) {
+        world.namespaces.insert(self.0, self.1);
+    }
+    fn remove(world: &mut World, key: &String) {
+        world.namespaces.remove(key);
+    }
+    fn keys(world: &World) -> BTreeSet<String> {
+        world.namespaces.keys().cloned().collect()
+    }
+}
+
+/// A PersistentVolumeClaim.
+pub(super) struct ClaimObject(ClaimName, Claim);
+
+impl Folded for ClaimObject {
+    const KIND: &'static str = "PersistentVolumeClaim";
+    type Key = ClaimName;
+
+    fn convert(object: DynamicObject) -> Self {
+        let (name, claim) = convert::claim(&object);
+        Self(name, claim)
+    }
+    fn key(&self) -> ClaimName {
+        self.0.clone()
+    }
+    fn held(&self, world: &World) -> bool {
+        world.claims.get(&self.0) == Some(&self.1)
+    }
+    fn put(self, world: &mut World) {
+        world.claims.insert(self.0, self.1);
+    }
+    fn remove(world: &mut World, key: &ClaimName) {
+        world.claims.remove(key);
+    }
+    fn keys(world: &World) -> BTreeSet<ClaimName> {
+        world.claims.keys().cloned().collect()
+    }
+}
+
+/// A PersistentVolume.
+pub(super) struct VolumeObject(String, Volume);
+
+impl Folded for VolumeObject {
+    const KIND: &'static str = "PersistentVolume";
+    type Key = String;
+
+    fn convert(object: DynamicObject) -> Self {
+        let (name, volume) = convert::volume(&object);
+        Self(name, volume)
+    }
+    fn key(&self) -> String {
+        self.0.clone()
+    }
+    fn held(&self, world: &World) -> bool {
+        world.volumes.get(&self.0) == Some(&self.1)
+    }
+    fn put(self, world: &mut World) {
+        world.volumes.insert(self.0, self.1);
+    }
+    fn remove(world: &mut World, key: &String) {
+        world.volumes.remove(key);
+    }
+    fn keys(world: &World) -> BTreeSet<String> {
+        world.volumes.keys().cloned().collect()
+    }
+}
+
+/// A pod.
+pub(super) struct PodObject((String, String), Arc<Value>);
+
+impl Folded for PodObject {
+    const KIND: &'static str = "Pod";
+    type Key = (String, String);
+
+    fn convert(object: DynamicObject) -> Self {
+        let (name, pod) = convert::pod(object);
+        Self(name, pod)
+    }
+    fn key(&self) -> (String, String) {
+        self.0.clone()
+    }
+    fn held(&self, world: &World) -> bool {
+        world.pods.get(&self.0) == Some(&self.1)
+    }
+    fn put(self, world: &mut World) {
+        world.pods.insert(self.0, self.1);
+    }
+    fn remove(world: &mut World, key: &(String, String)) {
+        world.pods.remove(key);
+    }
+    fn keys(world: &World) -> BTreeSet<(String, String)> {
+        world.pods.keys().cloned().collect()
+    }
+}
