@@ -1,7 +1,6 @@
 package artifacts
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,9 +9,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
+	"weightlock.dev/e2e/cluster/internal/logged"
 	"weightlock.dev/e2e/cluster/internal/progress"
 )
 
@@ -183,55 +182,9 @@ func linkTree(from, to string) error {
 	})
 }
 
-// command is one external program whose output goes to a log file of its own.
-type command struct {
-	name string // of the log file
-	dir  string
-	env  []string // added to the environment of this process
-	args []string
+// run executes a program with its output in a log of the given name.
+func (b *builder) run(name, dir string, env, args []string) error {
+	return logged.Run(b.ctx, logged.Command{Log: logPath(b.cache, name), Dir: dir, Env: env, Args: args})
 }
 
-// run executes c. On failure the error holds the last lines of the output and the path of the log; on cancellation
-// the program and all of its children are ended before run returns.
-func (b *builder) run(c command) error { return runLogged(b.ctx, b.cache, c) }
-
-func runLogged(ctx context.Context, cache string, c command) error {
-	logs := filepath.Join(cache, "logs")
-	if err := os.MkdirAll(logs, 0o755); err != nil {
-		return err
-	}
-	path := filepath.Join(logs, c.name+".log")
-	out, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	fmt.Fprintf(out, "# in %s\n# %s\n", c.dir, strings.Join(append(append([]string{}, c.env...), c.args...), " "))
-	cmd := exec.CommandContext(ctx, c.args[0], c.args[1:]...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = c.dir, out, out
-	cmd.Env = append(os.Environ(), c.env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-	cmd.WaitDelay = 5 * time.Second
-	err = cmd.Run()
-	if ctx.Err() != nil {
-		if cmd.Process != nil {
-			// The group may hold children that ignored SIGTERM; none left is the good case.
-			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		}
-		return fmt.Errorf("%s interrupted: %w", c.args[0], context.Cause(ctx))
-	}
-	if err != nil {
-		return fmt.Errorf("`%s`: %w; the end of %s:\n%s", strings.Join(c.args, " "), err, path, lastLines(path, 20))
-	}
-	return nil
-}
-
-func lastLines(path string, n int) string {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return err.Error()
-	}
-	lines := bytes.Split(bytes.TrimRight(data, "\n"), []byte("\n"))
-	return "    " + string(bytes.Join(lines[max(0, len(lines)-n):], []byte("\n    ")))
-}
+func logPath(cache, name string) string { return filepath.Join(cache, "logs", name+".log") }

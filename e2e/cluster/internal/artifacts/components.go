@@ -141,7 +141,7 @@ func (p goProgram) component(b *builder) *component {
 			return nil
 		},
 		make: func(out string) error {
-			return b.run(command{name: p.name, dir: dir, env: p.env(), args: p.args(filepath.Join(out, p.name))})
+			return b.run(p.name, dir, p.env(), p.args(filepath.Join(out, p.name)))
 		},
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 
+	"weightlock.dev/e2e/cluster/internal/logged"
 	"weightlock.dev/e2e/cluster/internal/progress"
 )
 
@@ -32,8 +33,9 @@ func ensureDebianPackages(ctx context.Context, log *progress.Log) error {
 	}
 	step := log.Step("install Debian packages: "+list, 0)
 	apt := func(args ...string) error {
-		return runLogged(ctx, cache, command{name: args[0], dir: "/", env: []string{"DEBIAN_FRONTEND=noninteractive"},
-			args: append([]string{"apt-get", "-o", "DPkg::Lock::Timeout=120", "-y"}, args...)})
+		return logged.Run(ctx, logged.Command{Log: logPath(cache, "apt-get-"+args[0]), Dir: "/",
+			Env:  []string{"DEBIAN_FRONTEND=noninteractive"},
+			Args: append([]string{"apt-get", "-o", "DPkg::Lock::Timeout=120", "-y"}, args...)})
 	}
 	if err = apt("update"); err == nil {
 		err = apt(append([]string{"install", "--no-install-recommends"}, missing...)...)

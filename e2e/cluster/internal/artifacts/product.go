@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"weightlock.dev/e2e/cluster/internal/logged"
 	"weightlock.dev/e2e/cluster/internal/oci"
 	"weightlock.dev/e2e/cluster/internal/progress"
 )
@@ -95,8 +96,8 @@ func BuildProduct(ctx context.Context, repoRoot string, log *progress.Log) (*Pro
 			args = append(args, "--bin", bin)
 		}
 		step := log.Step("cargo build "+b.name, b.estimate)
-		err := runLogged(ctx, cache, command{name: "cargo-" + b.name, dir: root, args: args,
-			env: []string{"RUSTFLAGS=-C target-feature=+crt-static", "CARGO_TARGET_DIR=" + target}})
+		err := logged.Run(ctx, logged.Command{Log: logPath(cache, "cargo-"+b.name), Dir: root, Args: args,
+			Env: []string{"RUSTFLAGS=-C target-feature=+crt-static", "CARGO_TARGET_DIR=" + target}})
 		for _, bin := range b.bins {
 			if err == nil {
 				err = replaceFile(filepath.Join(target, rustTarget, b.profile, bin), filepath.Join(p.Bin, bin))
