@@ -15,6 +15,7 @@ import (
 	"weightlock.dev/e2e/cluster/internal/artifacts"
 	"weightlock.dev/e2e/cluster/internal/cluster"
 	"weightlock.dev/e2e/cluster/internal/progress"
+	"weightlock.dev/e2e/cluster/internal/selftest"
 )
 
 // app is what all verbs share.
@@ -44,6 +45,7 @@ func verbs() []verb {
 		{"node", "stop|start|partition|heal|path N", "power, network cable, and host path of /mnt/weights of node N", runNode},
 		{"component", "kill|start NAME [--node N]", "end a component with SIGKILL, or start it again", runComponent},
 		{"logs", "[COMPONENT] [--node N] [-f]", "print or follow a component's log; without a name, list all logs", runLogs},
+		{"selftest", "[--keep]", "make a cluster, use it, break it, mend it, remove it, compare the host", runSelftest},
 		{"build", "", "build all programs and images into the cache, as up does when they are missing", runBuild},
 	}
 }
@@ -118,18 +120,18 @@ func run(ctx context.Context, args []string) error {
 // takeName takes --name NAME from the front of the arguments, so that the rest can go to another program.
 func (a *app) takeName(args []string) ([]string, error) {
 	for len(args) > 0 {
-		value, ok := strings.CutPrefix(strings.TrimPrefix(args[0], "-"), "-name=")
-		switch {
-		case ok:
-			a.name, args = value, args[1:]
-		case args[0] == "--name" || args[0] == "-name":
-			if len(args) < 2 {
+		arg, value, joined := strings.Cut(args[0], "=")
+		if arg != "--name" && arg != "-name" {
+			break
+		}
+		args = args[1:]
+		if !joined {
+			if len(args) == 0 {
 				return nil, usagef("--name wants the name of a cluster")
 			}
-			a.name, args = args[1], args[2:]
-		default:
-			return args, nil
+			value, args = args[0], args[1:]
 		}
+		a.name = value
 	}
 	return args, nil
 }
@@ -335,6 +337,19 @@ func runBuild(ctx context.Context, a *app, args []string) error {
 	}
 	fmt.Println(set.Root)
 	return nil
+}
+
+func runSelftest(ctx context.Context, a *app, args []string) error {
+	fs := a.flags("selftest")
+	keep := fs.Bool("keep", false, "")
+	if _, err := parse(fs, args, 0, 0); err != nil {
+		return err
+	}
+	set, err := a.set(ctx)
+	if err != nil {
+		return err
+	}
+	return selftest.Run(ctx, set, a.log, *keep)
 }
 
 func runNode(ctx context.Context, a *app, args []string) error {

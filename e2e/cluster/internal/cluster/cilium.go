@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -55,6 +54,7 @@ func (c *Cluster) applyNetworkCRDs(ctx context.Context) error {
 }
 
 var documentBreak = regexp.MustCompile(`(?m)^---[ \t]*$`)
+var crdKind = regexp.MustCompile(`(?m)^kind: CustomResourceDefinition\s*$`)
 var crdName = regexp.MustCompile(`(?m)^  name: ["']?([a-z0-9.-]+)["']?\s*$`)
 
 // applyCRDFile applies each CustomResourceDefinition in a file of YAML.
@@ -64,7 +64,7 @@ func applyCRDFile(ctx context.Context, api *apiClient, file string) error {
 		return err
 	}
 	for _, doc := range documentBreak.Split(string(raw), -1) {
-		if !bytes.Contains([]byte(doc), []byte("kind: CustomResourceDefinition")) {
+		if !crdKind.MatchString(doc) {
 			continue
 		}
 		name := crdName.FindStringSubmatch(doc)

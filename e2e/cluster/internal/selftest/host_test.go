@@ -1,0 +1,47 @@
+package selftest
+
+import (
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestDifferences(t *testing.T) {
+	before := hostState{"mounts": {"/", "/proc"}, "cgroups": {"/a"}}
+	after := hostState{"mounts": {"/", "/x"}, "cgroups": {"/a"}, "listening ports": {"80"}}
+	got := differences(before, after)
+	want := []string{"listening ports: new: 80", "mounts: gone: /proc", "mounts: new: /x"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := differences(before, before); len(got) != 0 {
+		t.Errorf("equal states differ: %q", got)
+	}
+}
+
+func TestListeningPortsSeesANewOne(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	ports, err := listeningPorts()
+	if err != nil || !slices.Contains(ports, port) {
+		t.Errorf("%v, %v, want port %s among them", ports, err, port)
+	}
+	l.Close()
+}
+
+func TestContainsWantsTheRightFailure(t *testing.T) {
+	if err := contains(errors.New("timed out"), "timed out"); err != nil {
+		t.Error(err)
+	}
+	if err := contains(nil, "timed out"); err == nil || !strings.Contains(err.Error(), "should have failed") {
+		t.Errorf("success gives %v", err)
+	}
+	if err := contains(errors.New("no route"), "timed out"); err == nil {
+		t.Error("another failure is accepted")
+	}
+}
