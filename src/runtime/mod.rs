@@ -1,1 +1,3 @@
-//! See the crate documentation.
+//! What every long-running process of Weightlock has: arguments, telemetry, metrics, health, shutdown and leases.
+
+pub mod metrics;
