@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -120,5 +121,6 @@ func imageNames(archive string) ([]string, error) {
 	if len(names) == 0 {
 		return nil, errors.New("names no image: an OCI archive needs the annotation io.containerd.image.name in its index.json")
 	}
-	return names, nil
+	slices.Sort(names)
+	return slices.Compact(names), nil // an archive may be of both kinds and name its images twice
 }

@@ -137,6 +137,11 @@ func (c *Cluster) CheckWeights(i int) (string, error) {
 	return dir, err
 }
 
+// Serves tells whether the cluster has nodes and treats network policies as the options say.
+func (c *Cluster) Serves(o Options) bool {
+	return !c.state.ControlPlaneOnly && c.state.PolicyEnforcement == o.PolicyEnforcement
+}
+
 // Describe writes, line by line, what a person needs to know of a cluster that came up.
 func (c *Cluster) Describe(printf func(format string, args ...any)) {
 	printf("cluster %s is up: API %s, kubeconfig %s", c.name, loopbackServer(c.state.APIPort), c.Kubeconfig())
