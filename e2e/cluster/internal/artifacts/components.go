@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,6 +30,9 @@ var hyperkubeNames = []string{"kube-apiserver", "kube-controller-manager", "kube
 
 // kubernetesVersion is that of modules/kubernetes/go.mod; the programs report it only when the linker is told.
 const kubernetesVersion = "v1.36.3"
+
+// busybox is the shell of Debian's busybox-static; a variable because tests must not need the package.
+var busybox = "/bin/busybox"
 
 const (
 	ciliumModule    = "github.com/cilium/cilium"
@@ -82,7 +86,7 @@ func setComponents(b *builder) []*component {
 			"pkg/k8s/apis/cilium.io/client/crds/v2", "pkg/k8s/apis/cilium.io/client/crds/v2alpha1"),
 		moduleFiles(b, "policy-api-crds", policyCRDDir, policyAPIModule, "config/crd/standard"),
 		image(b, "pause", PauseImage, oci.Config{Entrypoint: []string{"/pause"}, User: "65535:65535"}, ""),
-		image(b, "agnhost", AgnhostImage, oci.Config{Entrypoint: []string{"/agnhost"}, Cmd: []string{"pause"}}, "/bin/busybox"),
+		image(b, "agnhost", AgnhostImage, oci.Config{Entrypoint: []string{"/agnhost"}, Cmd: []string{"pause"}}, busybox),
 		image(b, "coredns", CoreDNSImage, oci.Config{Entrypoint: []string{"/coredns"}}, ""),
 		image(b, "model-server", ModelServerImage, oci.Config{Entrypoint: []string{"/model-server"},
 			Cmd: []string{"--dir=/weights"}, User: "65532:65532"}, ""),
@@ -180,7 +184,7 @@ func moduleFiles(b *builder, name, dest, module string, dirs ...string) *compone
 func image(b *builder, name, ref string, config oci.Config, shell string) *component {
 	return &component{name: name + "-image", dest: imagesDir, estimate: time.Second,
 		inputs: func(k *keyer) error {
-			k.add(layoutVersion, ref, b.byName[name].key, fmt.Sprintf("%q", config), shell)
+			k.add(layoutVersion, ref, b.byName[name].key, fmt.Sprintf("%q", config), strconv.FormatBool(shell != ""))
 			if shell == "" {
 				return nil
 			}
