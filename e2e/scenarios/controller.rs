@@ -1,0 +1,124 @@
+//! What the controller keeps true.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::*;
+
+/// What we own is repaired when it is changed or deleted; what is not ours is left alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drift_is_repaired_and_foreign_policies_stay() {
+    scenario("drift", |s| async move {
+        let ns = s.namespace("in", &[]).await;
+        s.create(environment(&s.id, &ns, &["*"])).await.unwrap();
+        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
+        let deny = "weightlock-default-deny";
+        let policy = |s: std::sync::Arc<Stage>, ns: String| async move { s.get("networking.k8s.io/v1", "NetworkPolicy", Some(&ns), deny).await };
+        let first = policy(s.clone(), ns.clone()).await.unwrap();
+        s.create(json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "theirs", "namespace": ns},
+            "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}})).await.unwrap();
+        s.delete("networking.k8s.io/v1", "NetworkPolicy", Some(&ns), deny).await;
+        eventually("the deleted policy to be back", Duration::from_secs(20), || async {
+            match policy(s.clone(), ns.clone()).await {
+                Ok(p) if p.metadata.uid != first.metadata.uid => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+        s.patch("networking.k8s.io/v1", "NetworkPolicy", Some(&ns), deny, json!({"spec": {"policyTypes": ["Ingress"]}})).await.unwrap();
+        eventually("the changed policy to be mended", Duration::from_secs(20), || async {
+            let p = policy(s.clone(), ns.clone()).await.map_err(|e| e.to_string())?;
+            if p.data["spec"]["policyTypes"] == json!(["Ingress", "Egress"]) { Ok(()) } else { Err(p.data["spec"].to_string()) }
+        })
+        .await;
+        s.get("networking.k8s.io/v1", "NetworkPolicy", Some(&ns), "theirs").await.unwrap();
+    })
+    .await;
+}
+
+/// A namespace belongs to one environment, and one that was made again is another namespace.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_is_claimed_once_and_its_successor_inherits_nothing() {
+    scenario("members", |s| async move {
+        let ns = s.namespace("in", &["vllm"]).await;
+        s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
+        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
+        let rival = format!("{}-rival", s.id);
+        s.create(environment(&rival, &ns, &["*"])).await.unwrap();
+        let (reason, message) = s.condition("WeightEnvironment", &rival, "Accepted", "False").await;
+        assert_eq!(reason, "NamespaceConflict", "{message}");
+        assert!(message.contains(&ns) && message.contains(&s.id), "{message}");
+        s.delete("weightlock.dev/v1alpha1", "WeightEnvironment", None, &rival).await;
+
+        kubectl(&["delete", "namespace", &ns, "--wait=true", "--timeout=55s"]).await.success();
+        s.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ns}})).await.unwrap();
+        let found = text(&json!(s.get("v1", "Namespace", None, &ns).await.unwrap().metadata.uid));
+        let (_, message) = eventually("the environment to notice", SOON, || async {
+            let env =
+                s.get("weightlock.dev/v1alpha1", "WeightEnvironment", None, &s.id).await.map_err(|e| e.to_string())?;
+            let status = env.data["status"].to_string();
+            if status.contains(&found) && env.data["status"]["members"][0]["problem"].is_string() {
+                Ok(((), status))
+            } else {
+                Err(status)
+            }
+        })
+        .await;
+        assert!(message.contains(&ns));
+        // Confirmed by its UID it is a member again.
+        s.patch(
+            "weightlock.dev/v1alpha1",
+            "WeightEnvironment",
+            None,
+            &s.id,
+            json!({"spec": {"members": [{"namespace": ns, "uid": found, "serviceAccounts": ["vllm"]}]}}),
+        )
+        .await
+        .unwrap();
+        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
+    })
+    .await;
+}
+
+/// The policies of an environment outlive its object until the last pod with weights is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deletion_of_an_environment_waits_for_its_weights() {
+    scenario("deletion", |s| async move {
+        let ns = s.namespace("in", &["vllm"]).await;
+        let weights = s.weights(&ns, "w", &[("model.safetensors", b"x")]).await;
+        s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
+        s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
+        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
+        s.condition("WeightArtifact", &s.id, "LocationsResolved", "True").await;
+        s.create(model_server(&ns, "server", "vllm", "w")).await.unwrap();
+        s.phase(&ns, "server", "Running").await;
+        s.delete("weightlock.dev/v1alpha1", "WeightEnvironment", None, &s.id).await;
+        eventually("the deletion to say what it waits for", SOON, || async {
+            let env =
+                s.get("weightlock.dev/v1alpha1", "WeightEnvironment", None, &s.id).await.map_err(|e| e.to_string())?;
+            let status = env.data["status"]["conditions"].to_string();
+            if status.contains("server") { Ok(()) } else { Err(status) }
+        })
+        .await;
+        always("the policies stay", Duration::from_secs(3), || async {
+            s.get("networking.k8s.io/v1", "NetworkPolicy", Some(&ns), "weightlock-default-deny")
+                .await
+                .map(|_| ())
+                .map_err(|e| e.to_string())
+        })
+        .await;
+        s.delete("v1", "Pod", Some(&ns), "server").await;
+        eventually("the environment and its policies to be gone", SOON, || async {
+            let env = s.get("weightlock.dev/v1alpha1", "WeightEnvironment", None, &s.id).await;
+            let policies = s.list("networking.k8s.io/v1", "NetworkPolicy", Some(&ns)).await;
+            if env.is_err() && policies.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{} policies, environment {env:?}", policies.len()))
+            }
+        })
+        .await;
+    })
+    .await;
+}

@@ -1,0 +1,12 @@
+//! What Weightlock promises, seen on a real cluster: each scenario has the attack, refused with its rule, and beside it
+//! the legitimate twin that works. `e2e/test` starts the cluster, installs the chart and runs them.
+
+mod admission;
+mod controller;
+mod disruption;
+mod harness;
+mod network;
+mod running;
+mod shapes;
+mod tools;
+mod verification;

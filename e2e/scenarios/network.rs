@@ -1,0 +1,122 @@
+//! What leaves and enters an environment.
+
+use serde_json::json;
+
+use crate::harness::*;
+
+/// `agnhost connect` from a pod: Ok, or the way it failed.
+async fn connect(namespace: &str, pod: &str, target: &str) -> Result<(), String> {
+    let ran = kubectl(&["exec", "-n", namespace, pod, "--", "/agnhost", "connect", "--timeout=2s", target]).await;
+    if ran.ok { Ok(()) } else { Err(ran.stderr) }
+}
+
+/// A pod inside an environment that tries to connect once and says in its exit how it went: nobody can exec there.
+async fn attempt(s: &Stage, namespace: &str, name: &str, target: &str) -> String {
+    let mut pod = plain_pod(namespace, name);
+    pod["spec"]["containers"][0] = json!({"name": "main", "image": AGNHOST, "command": ["/bin/sh", "-c",
+        format!("for i in 1 2 3 4 5; do /agnhost connect --timeout=2s {target} && exit 0; done; exit 7")]});
+    s.create(pod).await.unwrap();
+    eventually(&format!("{name} to end"), SOON, || async {
+        let pod = s.get("v1", "Pod", Some(namespace), name).await.map_err(|e| e.to_string())?;
+        match pod.data["status"]["phase"].as_str() {
+            Some(end @ ("Succeeded" | "Failed")) => Ok(end.to_string()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+}
+
+async fn address(s: &Stage, namespace: &str, pod: &str) -> String {
+    text(&s.phase(namespace, pod, "Running").await.data["status"]["podIP"])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn traffic_is_cut_but_for_what_is_declared() {
+    scenario("network", |s| async move {
+        let (ns, store, gateway) = (s.namespace("in", &[]).await, s.namespace("store", &[]).await, s.namespace("gateway", &[]).await);
+        s.create(plain_pod(&store, "store")).await.unwrap();
+        s.create(plain_pod(&store, "other")).await.unwrap();
+        s.create(plain_pod(&gateway, "gateway")).await.unwrap();
+        s.create(plain_pod(&gateway, "stranger")).await.unwrap();
+        let mut env = environment(&s.id, &ns, &["*"]);
+        env["spec"]["network"] = json!({
+            "ingress": [{"name": "gateway", "from": {"pods": {"namespace": gateway, "labels": {"app": "gateway"}}}, "ports": [{"protocol": "TCP", "port": 8080}]}],
+            "egress": [
+                {"name": "store", "to": {"pods": {"namespace": store, "labels": {"app": "store"}}}, "ports": [{"protocol": "TCP", "port": 8080}]},
+                {"name": "peers", "to": {"self": {}}, "ports": [{"protocol": "TCP", "port": 8080}]},
+            ],
+        });
+        env["spec"]["network"]["ingress"].as_array_mut().unwrap()
+            .push(json!({"name": "peers", "from": {"self": {}}, "ports": [{"protocol": "TCP", "port": 8080}]}));
+        s.create(env).await.unwrap();
+        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
+        s.create(plain_pod(&ns, "inside")).await.unwrap();
+        let (inside, allowed, other) = (address(&s, &ns, "inside").await, address(&s, &store, "store").await, address(&s, &store, "other").await);
+        let stranger = address(&s, &gateway, "stranger").await;
+        address(&s, &gateway, "gateway").await;
+
+        // Out of the environment.
+        assert_eq!(attempt(&s, &ns, "to-store", &format!("{allowed}:8080")).await, "Succeeded");
+        assert_eq!(attempt(&s, &ns, "to-self", &format!("{inside}:8080")).await, "Succeeded");
+        assert_eq!(attempt(&s, &ns, "to-other", &format!("{other}:8080")).await, "Failed");
+        assert_eq!(attempt(&s, &ns, "to-stranger", &format!("{stranger}:8080")).await, "Failed");
+        // Names are resolved, and the API server is not reached.
+        let mut dns = plain_pod(&ns, "dns");
+        dns["spec"]["containers"][0] = json!({"name": "main", "image": AGNHOST, "command": ["/bin/sh", "-c",
+            "for i in 1 2 3 4 5; do /bin/busybox nslookup kubernetes.default.svc.cluster.local && exit 0; sleep 1; done; exit 7"]});
+        s.create(dns).await.unwrap();
+        s.phase(&ns, "dns", "Succeeded").await;
+        assert_eq!(attempt(&s, &ns, "to-api", "10.96.0.1:443").await, "Failed");
+        // Into it.
+        connect(&gateway, "gateway", &format!("{inside}:8080")).await.unwrap();
+        assert!(connect(&gateway, "stranger", &format!("{inside}:8080")).await.is_err());
+        // The neighbour outside is free.
+        connect(&gateway, "stranger", &format!("{other}:8080")).await.unwrap();
+    })
+    .await;
+}
+
+/// Two environments reach each other only where both say so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn environments_reach_each_other_where_both_declare_it() {
+    scenario("env-env", |s| async move {
+        let (a, b) = (s.namespace("a", &[]).await, s.namespace("b", &[]).await);
+        let (env_a, env_b) = (format!("{}-a", s.id), format!("{}-b", s.id));
+        let mut first = environment(&env_a, &a, &["*"]);
+        first["spec"]["network"] = json!({"egress": [{"name": "b", "to": {"environment": env_b}, "ports": [{"protocol": "TCP", "port": 8080}]}]});
+        s.create(first).await.unwrap();
+        s.create(environment(&env_b, &b, &["*"])).await.unwrap();
+        s.condition("WeightEnvironment", &env_a, "Ready", "True").await;
+        s.condition("WeightEnvironment", &env_b, "Ready", "True").await;
+        s.create(plain_pod(&b, "server")).await.unwrap();
+        let server = address(&s, &b, "server").await;
+        assert_eq!(attempt(&s, &a, "one-sided", &format!("{server}:8080")).await, "Failed");
+        s.patch("weightlock.dev/v1alpha1", "WeightEnvironment", None, &env_b, json!({"spec": {"network": {"ingress":
+            [{"name": "a", "from": {"environment": env_a}, "ports": [{"protocol": "TCP", "port": 8080}]}]}}}))
+            .await
+            .unwrap();
+        s.condition("WeightEnvironment", &env_b, "Ready", "True").await;
+        assert_eq!(attempt(&s, &a, "both-sides", &format!("{server}:8080")).await, "Succeeded");
+    })
+    .await;
+}
+
+/// The standard annotation is set, and status says that it proves nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_bandwidth_annotation_is_set_and_not_called_proof() {
+    scenario("bandwidth", |s| async move {
+        let ns = s.namespace("in", &["vllm"]).await;
+        let weights = s.weights(&ns, "w", &[("model.safetensors", b"x")]).await;
+        let mut env = environment(&s.id, &ns, &["vllm"]);
+        env["spec"]["egressLimits"] = json!({"initiated": {"rate": "10M"}, "replies": {"rate": "40M"}});
+        s.create(env).await.unwrap();
+        s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
+        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
+        s.condition("WeightArtifact", &s.id, "LocationsResolved", "True").await;
+        let (reason, message) = s.condition("WeightEnvironment", &s.id, "EgressLimited", "False").await;
+        assert_eq!(reason, "AnnotationIsNotProof", "{message}");
+        let pod = s.create(model_server(&ns, "server", "vllm", "w")).await.unwrap();
+        assert_eq!(pod.metadata.annotations.unwrap()["kubernetes.io/egress-bandwidth"], "50M");
+    })
+    .await;
+}
