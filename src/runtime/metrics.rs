@@ -9,17 +9,11 @@ use prometheus_client::{
 };
 
 /// The registry of the process. Cheap to clone.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Metrics(Arc<Mutex<Registry>>);
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(Registry::with_prefix("weightlock"))))
-    }
-}
-
 impl Metrics {
-    /// Registers metrics; names get the prefix `weightlock_`.
+    /// Registers metrics; their names begin with `weightlock_`.
     pub fn register<T>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
         register(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -51,7 +45,7 @@ impl Writes {
     pub fn new(metrics: &Metrics) -> Self {
         let writes = Self::default();
         metrics.register(|registry| {
-            registry.register("writes", "Writes to the API server, by kind and verb", writes.0.clone());
+            registry.register("weightlock_writes", "Writes to the API server, by kind and verb", writes.0.clone());
         });
         writes
     }
@@ -82,8 +76,8 @@ impl Reconciles {
     pub fn new(metrics: &Metrics) -> Self {
         let reconciles = Self::default();
         metrics.register(|registry| {
-            registry.register("reconciles", "Runs of recipes, by kind and result", reconciles.runs.clone());
-            registry.register("leader", "1 while this process is the leader", reconciles.leader.clone());
+            registry.register("weightlock_reconciles", "Runs of recipes, by kind and result", reconciles.runs.clone());
+            registry.register("weightlock_leader", "1 while this process is the leader", reconciles.leader.clone());
         });
         reconciles
     }

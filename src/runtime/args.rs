@@ -1,0 +1,124 @@
+//! Arguments that the subcommands share. Each can be given as an environment variable as well.
+
+use std::net::SocketAddr;
+
+use clap::{Args, ValueEnum};
+
+use crate::domain::world::{GpuPodsOutside, Settings};
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// Text for people.
+    Text,
+}
+
+/// Arguments of every long-running process.
+#[derive(Args, Clone, Debug)]
+pub struct ProcessArgs {
+    /// How log lines look.
+    #[arg(long, env = "WEIGHTLOCK_LOG_FORMAT", value_enum, default_value = "json")]
+    pub log_format: LogFormat,
+    /// What is logged: a level, or targets with levels, such as "info,weightlock=debug".
+    #[arg(long, env = "WEIGHTLOCK_LOG", default_value = "info")]
+    pub log: String,
+    /// Address of /livez, /readyz and /metrics. An unspecified IPv6 address falls back to IPv4 where there is no IPv6.
+    #[arg(long, env = "WEIGHTLOCK_HEALTH_LISTEN", default_value = "[::]:8081")]
+    pub health_listen: SocketAddr,
+    /// Name of this instance, unique among the replicas: the name of the pod.
+    #[arg(long, env = "POD_NAME")]
+    pub pod_name: Option<String>,
+}
+
+impl ProcessArgs {
+    /// The name of this instance: the pod's, else the process id, which is unique on one machine only.
+    pub fn instance(&self) -> String {
+        self.pod_name.clone().unwrap_or_else(|| format!("process-{}", std::process::id()))
+    }
+}
+
+/// Arguments that describe the installation. Controller and webhook take the same ones, so that they decide alike.
+#[derive(Args, Clone, Debug)]
+pub struct InstallationArgs {
+    /// Image of weightlock-verify, as it stands in pods.
+    #[arg(long, env = "WEIGHTLOCK_VERIFIER_IMAGE")]
+    pub verifier_image: String,
+    /// An extended resource that counts as a GPU besides the built-in ones. May be repeated; commas separate in the variable.
+    #[arg(long = "gpu-resource", env = "WEIGHTLOCK_GPU_RESOURCES", value_delimiter = ',')]
+    pub gpu_resources: Vec<String>,
+    /// What becomes of GPU pods outside every environment.
+    #[arg(long, env = "WEIGHTLOCK_GPU_PODS_OUTSIDE_ENVIRONMENTS", value_enum, default_value = "Warn", ignore_case = true)]
+    pub gpu_pods_outside_environments: OutsideRule,
+    /// Namespace that Weightlock runs in.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "weightlock-system")]
+    pub own_namespace: String,
+}
+
+/// What becomes of GPU pods outside every environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum OutsideRule {
+    /// Nothing.
+    Allow,
+    /// A warning.
+    Warn,
+    /// They are refused.
+    Deny,
+}
+
+impl InstallationArgs {
+    /// The settings that the rules look at.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            verifier_image: self.verifier_image.clone(),
+            gpu_resources: self.gpu_resources.iter().filter(|name| !name.is_empty()).cloned().collect(),
+            gpu_pods_outside: match self.gpu_pods_outside_environments {
+                OutsideRule::Allow => GpuPodsOutside::Allow,
+                OutsideRule::Warn => GpuPodsOutside::Warn,
+                OutsideRule::Deny => GpuPodsOutside::Deny,
+            },
+            own_namespace: self.own_namespace.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        process: ProcessArgs,
+        #[command(flatten)]
+        installation: InstallationArgs,
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let cli = Cli::parse_from([
+            "weightlock",
+            "--verifier-image=registry.example.com/verify@sha256:0",
+            "--gpu-resource=example.com/npu",
+            "--gpu-pods-outside-environments=Deny",
+            "--own-namespace=wl",
+            "--pod-name=wl-0",
+        ]);
+        let settings = cli.installation.settings();
+        assert_eq!(settings.verifier_image, "registry.example.com/verify@sha256:0");
+        assert!(settings.gpu_resources.contains("example.com/npu"));
+        assert_eq!(settings.gpu_pods_outside, GpuPodsOutside::Deny);
+        assert_eq!(settings.own_namespace, "wl");
+        assert_eq!(cli.process.instance(), "wl-0");
+    }
+
+    #[test]
+    fn the_verifier_image_is_required() {
+        let error = Cli::try_parse_from(["weightlock"]).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("--verifier-image"), "{error}");
+    }
+}
