@@ -1,8 +1,15 @@
 //! Canonical keys of storage. Two spellings of the same storage have one key; keys overlap where one holds the other.
+//!
+//! A key names storage by what the node will connect to (driver and handle, server and path, directory), never by the
+//! name of a claim or volume, which anyone who may create objects can choose.
+
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-/// Canonical, versioned key of storage: `v1:csi:DRIVER:HANDLE`, `v1:nfs:SERVER:/PATH`, `v1:host:/PATH`.
+/// Canonical, versioned key of storage: `v1:csi:DRIVER:HANDLE`, `v1:nfs:SERVER:/PATH`, `v1:host:/PATH`, and
+/// `v1:TYPE:…` for the other types that Kubernetes knows, `TYPE` being the field of the volume source.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BackendKey(pub String);
@@ -10,5 +17,339 @@ pub struct BackendKey(pub String);
 impl std::fmt::Display for BackendKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// A key with its parts apart. Kinds without paths keep all in `rest`.
+#[derive(PartialEq, Eq)]
+struct Parts<'a> {
+    kind: &'a str,
+    rest: String,
+    path: Option<String>,
+}
+
+impl BackendKey {
+    /// A volume of a CSI driver. Driver names are domain names, so their case says nothing; handles are opaque.
+    pub fn csi(driver: &str, handle: &str) -> Self {
+        Self(format!("v1:csi:{}:{}", driver.trim().to_ascii_lowercase(), handle))
+    }
+
+    /// A directory that an NFS server exports.
+    pub fn nfs(server: &str, path: &str) -> Self {
+        Self(format!("v1:nfs:{}:{}", canonical_host(server), canonical_path(path)))
+    }
+
+    /// A directory on nodes: hostPath and local volumes. The same path on two nodes is one key, since a pod does not
+    /// choose its node by its volumes alone.
+    pub fn host(path: &str) -> Self {
+        Self(format!("v1:host:{}", canonical_host_path(path)))
+    }
+
+    /// Whether the two name storage of which one holds the other: equal, ancestor or descendant. Symmetric.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (a, b) = (self.parts(), other.parts());
+        if a.kind != b.kind || a.rest != b.rest {
+            return false;
+        }
+        match (&a.path, &b.path) {
+            (Some(a), Some(b)) => holds(a, b) || holds(b, a),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
+    /// Where `inner` lies within this storage, as a relative path (empty where they are equal). `None` where `inner` is
+    /// not within it.
+    pub fn relative(&self, inner: &Self) -> Option<String> {
+        let (a, b) = (self.parts(), inner.parts());
+        if a.kind != b.kind || a.rest != b.rest {
+            return None;
+        }
+        match (&a.path, &b.path) {
+            (Some(a), Some(b)) => holds(a, b).then(|| b[a.trim_end_matches('/').len()..].trim_matches('/').to_owned()),
+            (None, None) => Some(String::new()),
+            _ => None,
+        }
+    }
+
+    /// Whether keys of this kind have paths, and are matched by overlap rather than equality.
+    pub fn has_path(&self) -> bool {
+        self.parts().path.is_some()
+    }
+
+    /// The directory on nodes that this key names; `None` for storage of another kind.
+    pub fn host_path(&self) -> Option<&str> {
+        self.0.strip_prefix("v1:host:")
+    }
+
+    fn parts(&self) -> Parts<'_> {
+        let text = self.0.strip_prefix("v1:").unwrap_or(&self.0);
+        let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
+        match kind {
+            "host" => Parts { kind, rest: String::new(), path: Some(canonical_host_path(rest)) },
+            "nfs" => match rest.split_once(":/") {
+                Some((server, path)) => {
+                    Parts { kind, rest: canonical_host(server), path: Some(canonical_path(&format!("/{path}"))) }
+                }
+                None => Parts { kind, rest: rest.to_owned(), path: None },
+            },
+            // The API server hands volumes of these in-tree types to the CSI driver, under the same handle.
+            "awsElasticBlockStore" => Parts { kind: "csi", rest: format!("ebs.csi.aws.com:{rest}"), path: None },
+            "cinder" => Parts { kind: "csi", rest: format!("cinder.csi.openstack.org:{rest}"), path: None },
+            _ => Parts { kind, rest: rest.to_owned(), path: None },
+        }
+    }
+}
+
+/// Whether directory `outer` is `inner` or an ancestor of it. Both are canonical.
+fn holds(outer: &str, inner: &str) -> bool {
+    outer == "/" || inner == outer || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// An absolute path without empty, `.` and `..` steps; what would climb above the root stays there.
+pub(super) fn canonical_path(path: &str) -> String {
+    let mut steps: Vec<&str> = Vec::new();
+    for step in path.split('/') {
+        match step {
+            "" | "." => {}
+            ".." => {
+                steps.pop();
+            }
+            step => steps.push(step),
+        }
+    }
+    format!("/{}", steps.join("/"))
+}
+
+/// A path on a node. `/proc/PID/root/…` is the same file system under another name, and `/var/run` is `/run`.
+fn canonical_host_path(path: &str) -> String {
+    let mut path = canonical_path(path);
+    loop {
+        let steps: Vec<&str> = path.split('/').skip(1).collect();
+        let next = match steps.as_slice() {
+            ["proc", _, "root", rest @ ..] | ["proc", _, "task", _, "root", rest @ ..] => format!("/{}", rest.join("/")),
+            ["var", "run", rest @ ..] => canonical_path(&format!("/run/{}", rest.join("/"))),
+            _ => return path,
+        };
+        path = next;
+    }
+}
+
+/// A host name in lower case without its trailing dots, or an address in its shortest form.
+fn canonical_host(host: &str) -> String {
+    let host = host.trim_start().trim_end_matches(|c: char| c == '.' || c.is_whitespace());
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    match bare.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_) => host.to_ascii_lowercase(),
+    }
+}
+
+/// The volume sources that name storage outside the pod: fields of a PersistentVolume's spec or of a pod's volume.
+pub const STORAGE_SOURCES: &[&str] = &[
+    "awsElasticBlockStore",
+    "azureDisk",
+    "azureFile",
+    "cephfs",
+    "cinder",
+    "csi",
+    "fc",
+    "flexVolume",
+    "flocker",
+    "gcePersistentDisk",
+    "gitRepo",
+    "glusterfs",
+    "hostPath",
+    "iscsi",
+    "local",
+    "nfs",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "quobyte",
+    "rbd",
+    "scaleIO",
+    "storageos",
+    "vsphereVolume",
+];
+
+/// The key of the storage that a PersistentVolume's spec or a pod's inline volume names.
+///
+/// # Errors
+/// A text that says which field is missing or unknown, for a condition or a denial. An inline CSI volume has no handle
+/// that would tell what is in it, so it is an error too.
+pub fn of_volume_source(source: &Value) -> Result<BackendKey, String> {
+    let mut found = STORAGE_SOURCES.iter().filter_map(|kind| {
+        let value = source.get(*kind)?;
+        (!value.is_null()).then_some((*kind, value))
+    });
+    let Some((kind, value)) = found.next() else {
+        return Err("the volume names no storage of a type that is known".into());
+    };
+    if let Some((second, _)) = found.next() {
+        return Err(format!("the volume names two kinds of storage: {kind} and {second}"));
+    }
+    key_of(kind, value)
+}
+
+fn key_of(kind: &str, value: &Value) -> Result<BackendKey, String> {
+    let text = |field: &str| match value.get(field).and_then(Value::as_str).map(str::trim) {
+        Some(text) if !text.is_empty() => Ok(text.to_owned()),
+        _ => Err(format!("{kind}.{field} is missing")),
+    };
+    let optional = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let list = |field: &str| {
+        let mut items: Vec<String> = value
+            .get(field)
+            .and_then(Value::as_array)
+            .map(|items| items.iter().filter_map(Value::as_str).map(str::to_ascii_lowercase).collect())
+            .unwrap_or_default();
+        items.sort();
+        items.dedup();
+        items.join(",")
+    };
+    let number = |field: &str| value.get(field).and_then(Value::as_i64).unwrap_or_default();
+    let key = |canonical: String| Ok(BackendKey(format!("v1:{kind}:{canonical}")));
+    match kind {
+        "csi" => match text("volumeHandle") {
+            Ok(handle) => Ok(BackendKey::csi(&text("driver")?, &handle)),
+            Err(_) => Err(format!("csi.volumeHandle is missing (driver {:?}): an inline volume does not tell what is in it", optional("driver"))),
+        },
+        "nfs" => {
+            let (server, path) = (text("server")?, text("path")?);
+            if server.contains('/') {
+                return Err(format!("nfs.server {server:?} is no host name"));
+            }
+            absolute(kind, &path)?;
+            Ok(BackendKey::nfs(&server, &path))
+        }
+        "hostPath" | "local" => {
+            let path = text("path")?;
+            absolute(kind, &path)?;
+            Ok(BackendKey::host(&path))
+        }
+        // Written as `vol-…` or as `aws://zone/vol-…`.
+        "awsElasticBlockStore" => key(text("volumeID")?.rsplit('/').next().unwrap_or_default().to_owned()),
+        "azureDisk" => key(text("diskURI")?.to_ascii_lowercase()),
+        "azureFile" => key(format!("{}:{}", text("secretName")?, text("shareName")?.to_ascii_lowercase())),
+        "cephfs" => key(format!("{}:{}", list("monitors"), canonical_path(&optional("path")))),
+        "cinder" | "portworxVolume" => key(text("volumeID")?),
+        "fc" => key(format!("{}:{}:{}", list("targetWWNs"), number("lun"), list("wwids"))),
+        "flexVolume" => {
+            let options = value.get("options").cloned().unwrap_or(Value::Null);
+            key(format!("{}:{options}", text("driver")?))
+        }
+        "flocker" => key(format!("{}:{}", optional("datasetUUID"), optional("datasetName"))),
+        "gcePersistentDisk" => key(text("pdName")?),
+        "gitRepo" => key(text("repository")?),
+        "glusterfs" => key(format!("{}:{}", text("endpoints")?, canonical_path(&text("path")?))),
+        "iscsi" => key(format!("{}:{}:{}", text("targetPortal")?.to_ascii_lowercase(), text("iqn")?.to_ascii_lowercase(), number("lun"))),
+        "photonPersistentDisk" => key(text("pdID")?),
+        "quobyte" => key(format!("{}:{}", text("registry")?.to_ascii_lowercase(), text("volume")?)),
+        "rbd" => {
+            let pool = text("pool").unwrap_or_else(|_| "rbd".into());
+            key(format!("{}:{pool}:{}", list("monitors"), text("image")?))
+        }
+        "scaleIO" => key(format!("{}:{}:{}", text("gateway")?.to_ascii_lowercase(), text("system")?, text("volumeName")?)),
+        "storageos" => key(format!("{}:{}", optional("volumeNamespace"), text("volumeName")?)),
+        "vsphereVolume" => key(text("volumePath")?),
+        other => Err(format!("volume source {other} is not known")),
+    }
+}
+
+fn absolute(kind: &str, path: &str) -> Result<(), String> {
+    if path.starts_with('/') { Ok(()) } else { Err(format!("{kind}.path {path:?} is not absolute")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn key(source: Value) -> String {
+        of_volume_source(&source).unwrap().0
+    }
+
+    #[test]
+    fn keys_of_known_sources() {
+        assert_eq!(key(json!({"csi": {"driver": "EBS.csi.aws.com", "volumeHandle": "vol-0A1b"}})), "v1:csi:ebs.csi.aws.com:vol-0A1b");
+        assert_eq!(key(json!({"nfs": {"server": "NAS.example.com.", "path": "/models//orion/./v3/"}})), "v1:nfs:nas.example.com:/models/orion/v3");
+        assert_eq!(key(json!({"nfs": {"server": "[FD00:0::1]", "path": "/a"}})), "v1:nfs:fd00::1:/a");
+        assert_eq!(key(json!({"hostPath": {"path": "/srv/x/../models"}})), "v1:host:/srv/models");
+        assert_eq!(key(json!({"local": {"path": "/srv/models/"}})), "v1:host:/srv/models");
+        assert_eq!(key(json!({"hostPath": {"path": "/proc/1/root/var/run/models"}})), "v1:host:/run/models");
+        assert_eq!(key(json!({"rbd": {"monitors": ["b", "A", "b"], "image": "i"}, "accessModes": []})), "v1:rbd:a,b:rbd:i");
+    }
+
+    #[test]
+    fn what_has_no_key_says_why() {
+        let error = |source| of_volume_source(&source).unwrap_err();
+        assert_eq!(error(json!({"csi": {"driver": "x"}})), "csi.volumeHandle is missing (driver \"x\"): an inline volume does not tell what is in it");
+        assert_eq!(error(json!({"nfs": {"server": "a", "path": "b"}})), "nfs.path \"b\" is not absolute");
+        assert_eq!(error(json!({"quantumDisk": {}})), "the volume names no storage of a type that is known");
+        assert_eq!(error(json!({"nfs": {}, "csi": {}})), "the volume names two kinds of storage: csi and nfs");
+        assert_eq!(error(json!(7)), "the volume names no storage of a type that is known");
+    }
+
+    #[test]
+    fn overlap_is_by_steps() {
+        let (models, orion, other) = (BackendKey::host("/models"), BackendKey::host("/models/orion"), BackendKey::host("/models-2"));
+        assert!(models.overlaps(&orion) && orion.overlaps(&models) && models.overlaps(&models));
+        assert!(!models.overlaps(&other) && BackendKey::host("/").overlaps(&other));
+        assert!(!BackendKey::nfs("a", "/models").overlaps(&models));
+        assert!(!BackendKey::nfs("a", "/models").overlaps(&BackendKey::nfs("b", "/models")));
+        assert!(!BackendKey::csi("d", "vol-1").overlaps(&BackendKey::csi("d", "vol-11")));
+        assert_eq!(models.relative(&orion).as_deref(), Some("orion"));
+        assert_eq!(BackendKey::host("/").relative(&orion).as_deref(), Some("models/orion"));
+        assert_eq!(orion.relative(&models), None);
+    }
+
+    #[test]
+    fn an_in_tree_disk_is_the_disk_of_its_csi_driver() {
+        let in_tree = of_volume_source(&json!({"awsElasticBlockStore": {"volumeID": "aws://eu-1a/vol-7"}})).unwrap();
+        assert_eq!(in_tree.0, "v1:awsElasticBlockStore:vol-7");
+        assert!(in_tree.overlaps(&BackendKey::csi("ebs.csi.aws.com", "vol-7")));
+    }
+
+    fn path() -> impl Strategy<Value = String> {
+        prop::collection::vec(prop::sample::select(vec!["a", "b", ".", "..", "", "proc", "1", "root", "var", "run"]), 0..7)
+            .prop_map(|steps| format!("/{}", steps.join("/")))
+    }
+
+    fn any_key() -> impl Strategy<Value = BackendKey> {
+        prop_oneof![
+            path().prop_map(|p| BackendKey::host(&p)),
+            (prop::sample::select(vec!["n", "N.", "::1", "[::1]"]), path()).prop_map(|(s, p)| BackendKey::nfs(s, &p)),
+            ("[a-c]{1,2}", "[a-c:/]{0,4}").prop_map(|(d, h)| BackendKey::csi(&d, &h)),
+            ".{0,12}".prop_map(BackendKey),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn canonicalisation_is_idempotent(p in path(), server in "[A-Za-z0-9.:\\[\\]]{1,12}") {
+            let host = BackendKey::host(&p);
+            prop_assert_eq!(BackendKey::host(host.host_path().unwrap()), host);
+            let once = canonical_host(&server);
+            prop_assert_eq!(canonical_host(&once), once);
+            let once = canonical_path(&p);
+            prop_assert_eq!(canonical_path(&once), once);
+        }
+
+        #[test]
+        fn spellings_are_equal(steps in prop::collection::vec("[a-z]{1,4}", 1..5), server in "[a-z]{1,8}") {
+            let plain = format!("/{}", steps.join("/"));
+            let odd = format!("//{}/./x/../", steps.join("//./"));
+            prop_assert_eq!(BackendKey::nfs(&server, &plain), BackendKey::nfs(&format!(" {}.", server.to_uppercase()), &odd));
+            prop_assert_eq!(BackendKey::host(&plain), BackendKey::host(&odd));
+        }
+
+        #[test]
+        fn overlap_is_reflexive_and_symmetric(a in any_key(), b in any_key()) {
+            prop_assert!(a.overlaps(&a));
+            prop_assert_eq!(a.overlaps(&b), b.overlaps(&a));
+            prop_assert_eq!(a.overlaps(&b), a.relative(&b).is_some() || b.relative(&a).is_some());
+        }
     }
 }

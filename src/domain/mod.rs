@@ -3,14 +3,17 @@
 //! Nothing here reads a clock, a file, the environment or the network, and nothing panics on any input. What cannot be
 //! decided is a violation, never an allowance.
 
+pub mod admission;
 pub mod backend;
 pub mod decision;
+pub mod lookup;
 pub mod request;
 pub mod rules;
 pub mod world;
 
 pub use backend::BackendKey;
 pub use decision::{Decision, Violation};
+pub use lookup::Membership;
 pub use request::{Operation, Request, User};
 pub use rules::Rule;
 pub use world::World;
