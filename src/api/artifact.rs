@@ -201,7 +201,8 @@ pub struct NfsLocation {
     pub server: String,
     /// Absolute path on the server.
     #[schemars(length(min = 1, max = 512))]
-    #[x_kube(validation = Rule::new("self.startsWith('/')").message("nfs.path is absolute."))]
+    #[x_kube(validation = Rule::new("self.startsWith('/') && !self.split('/').exists(s, s == '..')")
+        .message("nfs.path is absolute and has no '..' step."))]
     pub path: String,
 }
 
@@ -210,7 +211,8 @@ pub struct NfsLocation {
 pub struct HostPathLocation {
     /// Absolute path on the node.
     #[schemars(length(min = 1, max = 512))]
-    #[x_kube(validation = Rule::new("self.startsWith('/') && self.size() > 1").message("hostPath.path is absolute and not the root of the node."))]
+    #[x_kube(validation = Rule::new("self.startsWith('/') && self.split('/').exists(s, s != '' && s != '.') && !self.split('/').exists(s, s == '..')")
+        .message("hostPath.path is absolute, has no '..' step and is not the root of the node."))]
     pub path: String,
 }
 

@@ -72,6 +72,8 @@ pub enum Purpose {
 
 /// A namespace of an environment, and which of its service accounts may hold weights.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[x_kube(validation = Rule::new("self.namespace != 'kube-system'")
+    .message("kube-system cannot belong to an environment: the cluster itself runs there. Put the workload into a namespace of its own."))]
 #[serde(rename_all = "camelCase")]
 pub struct Member {
     /// Name of the namespace.
@@ -273,7 +275,7 @@ pub struct PodPeer {
     #[schemars(length(min = 1, max = 63))]
     pub namespace: String,
     /// Labels that the pods carry. At least one: a whole namespace is too wide a peer.
-    #[schemars(length(min = 1, max = 16))]
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 16, "additionalProperties" = {"type": "string", "maxLength": 63}))]
     pub labels: BTreeMap<String, String>,
 }
 

@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::Mode;
 
 /// One shard of the index that ValidatingAdmissionPolicies take as their parameter.
 ///
-/// Lookups are by map key, since a list would be scanned at each request. A shard holds at most 2,000 keys.
+/// Lookups are by map key, since a list would be scanned at each request. Each map holds at most 2,000 keys; what
+/// does not fit is in the next shard. Every shard has its own bindings, so a request is asked of each of them.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[kube(
     group = "weightlock.dev",
@@ -33,44 +37,53 @@ pub struct WeightIndexSpec {
     pub shards: i32,
     /// Registered storage by canonical backend key, for storage that is matched by equality.
     #[serde(default)]
-    #[schemars(length(max = 2000))]
+    #[schemars(extend("maxProperties" = 2000))]
     pub keys: BTreeMap<String, IndexEntry>,
     /// Registered storage by canonical backend key, for storage with paths, which is matched by overlap.
     #[serde(default)]
-    #[schemars(length(max = 2000))]
+    #[schemars(extend("maxProperties" = 2000))]
     pub paths: BTreeMap<String, IndexEntry>,
-    /// Claims (`namespace/name`) behind which registered storage lies.
+    /// Claims (`namespace/name`) behind which registered storage lies, or that are declared to lead to it.
     #[serde(default)]
-    #[schemars(length(max = 2000))]
+    #[schemars(extend("maxProperties" = 2000))]
     pub claims: BTreeMap<String, IndexEntry>,
     /// PersistentVolumes, by name, that are registered storage.
     #[serde(default)]
-    #[schemars(length(max = 2000))]
+    #[schemars(extend("maxProperties" = 2000))]
     pub volumes: BTreeMap<String, IndexEntry>,
-    /// Member namespaces: pinned UID to name of the environment. Every shard has all of them.
+    /// Member namespaces by name. Every shard has all of them.
     #[serde(default)]
-    #[schemars(length(max = 2000), inner(length(max = 63)))]
-    pub environments: BTreeMap<String, String>,
+    #[schemars(extend("maxProperties" = 5000))]
+    pub members: BTreeMap<String, IndexMember>,
 }
 
-/// What is known of a key.
+/// What is known of registered storage. Where several artifacts share it, what all of them permit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IndexEntry {
     /// Names of the artifacts, for messages.
     #[schemars(length(max = 512))]
     pub artifacts: String,
-    /// UIDs of the namespaces in which the storage may be used.
+    /// Names of the environments in which all of the artifacts may be used.
     #[serde(default)]
-    #[schemars(length(max = 256), inner(length(max = 64)))]
+    #[schemars(length(max = 32), inner(length(max = 63)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    pub namespace_uids: Vec<String>,
-    /// Names of the same namespaces, for objects that name a namespace instead of living in it.
-    #[serde(default)]
-    #[schemars(length(max = 256), inner(length(max = 63)))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
-    pub namespaces: Vec<String>,
+    pub environments: Vec<String>,
     /// Whom to ask.
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = 512))]
     pub contact: String,
+}
+
+/// A namespace that belongs to an environment.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IndexMember {
+    /// The pinned UID. A namespace of the same name with another UID is no member.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+    /// Name of the environment.
+    #[schemars(length(max = 63))]
+    pub environment: String,
+    /// Whether admission is enforced there. In Audit the policies refuse nothing in the namespace.
+    pub admission: Mode,
 }

@@ -6,22 +6,16 @@
 //! maps keyed by name; enums stand where a boolean might be.
 
 mod artifact;
+mod definition;
 mod environment;
 mod index;
 
 pub use artifact::*;
+pub use definition::{definitions, to_yaml};
 pub use environment::*;
 pub use index::*;
-
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::CustomResourceExt;
 
 /// The API group of every custom resource of Weightlock.
 pub const GROUP: &str = "weightlock.dev";
 /// The version served and stored.
 pub const VERSION: &str = "v1alpha1";
-
-/// The definitions of all custom resources, as they stand in `crds/` and in the chart.
-pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![WeightArtifact::crd(), WeightEnvironment::crd(), WeightIndex::crd()]
-}

@@ -1,0 +1,316 @@
+//! Each rule in the schemas, with an object that keeps it and one that breaks it.
+
+use kube::api::{Patch, PatchParams, ValidationDirective};
+use serde_json::{Value, json};
+
+use crate::harness::{self, yaml};
+
+const ARTIFACT: &str = r#"
+apiVersion: weightlock.dev/v1alpha1
+kind: WeightArtifact
+metadata: {name: orion}
+spec:
+  type: FineTune
+  model: {name: orion-70b, version: v3}
+  manifestDigest: "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+  manifest: {path: .weightlock/manifest.json}
+  locations:
+  - {name: serving, role: Serving, persistentVolumeClaim: {namespace: llm, name: orion}, path: v3}
+  permittedEnvironments: [{name: inference}]
+  contact: weights-team@example.com
+"#;
+
+const ENVIRONMENT: &str = r#"
+apiVersion: weightlock.dev/v1alpha1
+kind: WeightEnvironment
+metadata: {name: inference}
+spec:
+  purpose: Inference
+  members: [{namespace: llm, serviceAccounts: [vllm]}]
+  modes: {admission: Enforce, network: Enforce, verification: Enforce, egress: Audit}
+  network:
+    ingress: [{name: gateway, from: {pods: {namespace: gateway, labels: {app: gateway}}}, ports: [{protocol: TCP, port: 8000}]}]
+    egress: [{name: store, to: {cidr: 10.20.0.0/24}, ports: [{protocol: TCP, port: 443}]}]
+  egressLimits: {initiated: {rate: 10M}, replies: {rate: 200M}}
+"#;
+
+/// What becomes of the base once a merge patch was put over it: accepted, or refused with a message.
+struct Case {
+    patch: &'static str,
+    refusal: Option<&'static str>,
+}
+
+const fn accepted(patch: &'static str) -> Case {
+    Case { patch, refusal: None }
+}
+
+const fn refused(patch: &'static str, message: &'static str) -> Case {
+    Case { patch, refusal: Some(message) }
+}
+
+const ARTIFACT_CASES: &[Case] = &[
+    accepted("{}"),
+    // Names stand in labels.
+    accepted("metadata: {name: a23456789-123456789-123456789-123456789-123456789-123456789-123}"),
+    refused(
+        "metadata: {name: a23456789-123456789-123456789-123456789-123456789-123456789-1234}",
+        "the name of a WeightArtifact has at most 63 characters",
+    ),
+    // Digest and manifest.
+    accepted("spec: {manifestDigest: null, manifest: null}"),
+    accepted("spec: {manifestDigest: null}"),
+    refused("spec: {manifest: null}", "manifest is required with manifestDigest"),
+    refused("spec: {manifestDigest: 'sha256:XYZ'}", "spec.manifestDigest"),
+    refused(
+        "spec: {manifestDigest: 'sha512:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}",
+        "spec.manifestDigest",
+    ),
+    accepted(
+        "spec: {manifest: {path: null, inline: [{path: a, size: 1, sha256: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef}]}}",
+    ),
+    refused(
+        "spec: {manifest: {inline: [{path: a, size: 1, sha256: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef}]}}",
+        "manifest takes exactly one of: path, inline.",
+    ),
+    refused("spec: {manifest: {path: null}}", "manifest takes exactly one of: path, inline."),
+    refused(
+        "spec: {manifest: {path: null, inline: [{path: a, size: -1, sha256: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef}]}}",
+        "size",
+    ),
+    accepted("spec: {manifest: {path: a/b.json}}"),
+    refused("spec: {manifest: {path: /etc/passwd}}", "manifest.path is relative"),
+    refused("spec: {manifest: {path: a/../../b}}", "manifest.path is relative"),
+    refused("spec: {manifest: {path: a//b}}", "manifest.path is relative"),
+    // Locations.
+    accepted(
+        "spec: {locations: [{name: a, role: Backup, csi: {driver: efs.csi.aws.com, volumeHandle: 'fs-0123::fsap-9'}}]}",
+    ),
+    accepted("spec: {locations: [{name: a, role: Primary, nfs: {server: nas.example.com, path: /models}}]}"),
+    accepted("spec: {locations: [{name: a, role: Cache, hostPath: {path: /mnt/weights}}]}"),
+    refused(
+        "spec: {locations: [{name: a, role: Cache}]}",
+        "a location takes exactly one of: persistentVolumeClaim, csi, nfs, hostPath.",
+    ),
+    refused(
+        "spec: {locations: [{name: a, role: Cache, hostPath: {path: /a}, nfs: {server: s, path: /a}}]}",
+        "a location takes exactly one of: persistentVolumeClaim, csi, nfs, hostPath.",
+    ),
+    refused(
+        "spec: {locations: [{name: a, role: Cache, hostPath: {path: /a}}, {name: a, role: Cache, hostPath: {path: /b}}]}",
+        "Duplicate value",
+    ),
+    refused("spec: {locations: []}", "spec.locations"),
+    refused("spec: {locations: [{name: A_b, role: Cache, hostPath: {path: /a}}]}", "name"),
+    accepted("spec: {locations: [{name: a, role: Cache, hostPath: {path: /a}, path: v3/sub}]}"),
+    refused("spec: {locations: [{name: a, role: Cache, hostPath: {path: /a}, path: ../b}]}", "path is relative"),
+    refused("spec: {locations: [{name: a, role: Cache, hostPath: {path: a/b}}]}", "hostPath.path is absolute"),
+    refused("spec: {locations: [{name: a, role: Cache, hostPath: {path: /}}]}", "hostPath.path is absolute"),
+    refused("spec: {locations: [{name: a, role: Cache, hostPath: {path: //./}}]}", "hostPath.path is absolute"),
+    refused("spec: {locations: [{name: a, role: Cache, hostPath: {path: /a/../b}}]}", "hostPath.path is absolute"),
+    refused("spec: {locations: [{name: a, role: Cache, nfs: {server: s, path: models}}]}", "nfs.path is absolute"),
+    refused("spec: {locations: [{name: a, role: Cache, nfs: {server: s, path: /a/../b}}]}", "nfs.path is absolute"),
+    refused("spec: {locations: [{name: a, role: Other, hostPath: {path: /a}}]}", "Unsupported value: \"Other\""),
+    // Environments. One that does not exist is a condition, not a refusal.
+    accepted("spec: {permittedEnvironments: [{name: no-such-environment}, {name: nor-this}]}"),
+    accepted("spec: {locations: [{name: a, role: Cache, persistentVolumeClaim: {namespace: no-such, name: no-such}}]}"),
+    refused("spec: {permittedEnvironments: []}", "spec.permittedEnvironments"),
+    refused("spec: {permittedEnvironments: null}", "spec.permittedEnvironments"),
+    refused("spec: {permittedEnvironments: [{name: a}, {name: a}]}", "Duplicate value"),
+    refused("spec: {contact: ''}", "spec.contact"),
+    refused("spec: {type: Toy}", "Unsupported value: \"Toy\""),
+];
+
+const ENVIRONMENT_CASES: &[Case] = &[
+    accepted("{}"),
+    accepted("metadata: {name: a23456789-123456789-123456789-123456789-123456789-123456789-123}"),
+    refused(
+        "metadata: {name: a23456789-123456789-123456789-123456789-123456789-123456789-1234}",
+        "the name of a WeightEnvironment has at most 63 characters",
+    ),
+    // Members. One that does not exist is a condition, not a refusal.
+    accepted(
+        "spec: {members: [{namespace: no-such-namespace, serviceAccounts: ['*'], uid: 0b9a9e0c-9f4e-4e8f-8c6e-6a3f4f1f2a11}]}",
+    ),
+    refused("spec: {members: []}", "spec.members"),
+    refused("spec: {members: [{namespace: a, serviceAccounts: []}]}", "serviceAccounts"),
+    refused(
+        "spec: {members: [{namespace: a, serviceAccounts: [x]}, {namespace: a, serviceAccounts: [y]}]}",
+        "Duplicate value",
+    ),
+    refused("spec: {members: [{namespace: a, serviceAccounts: [x, x]}]}", "Duplicate value"),
+    refused(
+        "spec: {members: [{namespace: kube-system, serviceAccounts: [x]}]}",
+        "kube-system cannot belong to an environment",
+    ),
+    // Modes.
+    refused("spec: {modes: {network: null}}", "spec.modes.network"),
+    refused("spec: {modes: {network: Disabled}}", "Unsupported value: \"Disabled\""),
+    // Peers and ports.
+    accepted("spec: {network: {egress: [{name: a, to: {self: {}}, ports: [{protocol: TCP, port: 1}]}]}}"),
+    accepted(
+        "spec: {network: {egress: [{name: a, to: {environment: no-such-environment}, ports: [{protocol: UDP, port: 1}]}]}}",
+    ),
+    refused(
+        "spec: {network: {egress: [{name: a, to: {}, ports: [{protocol: TCP, port: 1}]}]}}",
+        "a peer takes exactly one of: environment, self, pods, cidr.",
+    ),
+    refused(
+        "spec: {network: {egress: [{name: a, to: {self: {}, cidr: 10.0.0.0/24}, ports: [{protocol: TCP, port: 1}]}]}}",
+        "a peer takes exactly one of: environment, self, pods, cidr.",
+    ),
+    refused("spec: {network: {egress: [{name: a, to: {self: {}}, ports: []}]}}", "ports"),
+    refused(
+        "spec: {network: {ingress: [{name: a, from: {pods: {namespace: n, labels: {}}}, ports: [{protocol: TCP, port: 1}]}]}}",
+        "labels",
+    ),
+    refused(
+        "spec: {network: {egress: [{name: a, to: {self: {}}, ports: [{protocol: TCP, port: 1}]}, {name: a, to: {self: {}}, ports: [{protocol: TCP, port: 2}]}]}}",
+        "Duplicate value",
+    ),
+    accepted("spec: {network: {egress: [{name: a, to: {self: {}}, ports: [{protocol: TCP, port: 10, endPort: 20}]}]}}"),
+    refused(
+        "spec: {network: {egress: [{name: a, to: {self: {}}, ports: [{protocol: TCP, port: 20, endPort: 10}]}]}}",
+        "endPort is not below port.",
+    ),
+    refused("spec: {network: {egress: [{name: a, to: {self: {}}, ports: [{protocol: TCP, port: 65536}]}]}}", "port"),
+    // Addresses.
+    accepted(
+        "spec: {network: {egress: [{name: a, to: {cidr: '2001:db8::/32'}, ports: [{protocol: TCP, port: 443}]}]}}",
+    ),
+    refused(
+        "spec: {network: {egress: [{name: a, to: {cidr: 10.20.0.0}, ports: [{protocol: TCP, port: 443}]}]}}",
+        "cidr is an IPv4 or IPv6 network",
+    ),
+    refused(
+        "spec: {network: {egress: [{name: a, to: {cidr: 10.20.0.0/33}, ports: [{protocol: TCP, port: 443}]}]}}",
+        "cidr is an IPv4 or IPv6 network",
+    ),
+    refused(
+        "spec: {network: {egress: [{name: a, to: {cidr: 0.0.0.0/0}, ports: [{protocol: TCP, port: 443}]}]}}",
+        "write network.openEgress: Acknowledged.",
+    ),
+    refused(
+        "spec: {network: {egress: [{name: a, to: {cidr: '::/0'}, ports: [{protocol: TCP, port: 443}]}]}}",
+        "write network.openEgress: Acknowledged.",
+    ),
+    refused(
+        "spec: {network: {egress: [{name: a, to: {cidr: 128.0.0.0/1}, ports: [{protocol: TCP, port: 443}]}]}}",
+        "write network.openEgress: Acknowledged.",
+    ),
+    accepted(
+        "spec: {network: {openEgress: Acknowledged, egress: [{name: a, to: {cidr: 0.0.0.0/0}, ports: [{protocol: TCP, port: 443}]}]}}",
+    ),
+    // Rates.
+    accepted("spec: {egressLimits: null}"),
+    accepted("spec: {egressLimits: {initiated: null, replies: {rate: 1.5G}}}"),
+    refused(
+        "spec: {egressLimits: {initiated: null, replies: null}}",
+        "egressLimits takes at least one of: initiated, replies.",
+    ),
+    refused("spec: {egressLimits: {initiated: {rate: 10 Mbit}}}", "rate is a positive quantity of bits per second"),
+    refused("spec: {egressLimits: {initiated: {rate: '0'}}}", "rate is a positive quantity of bits per second"),
+    refused("spec: {egressLimits: {initiated: {rate: -1M}}}", "rate is a positive quantity of bits per second"),
+    // Trusted init containers.
+    accepted("spec: {workloads: {trustedInit: [registry.example.com/mesh/]}}"),
+    refused("spec: {workloads: {trustedInit: [registry.example.com/mesh]}}", "trustedInit"),
+    refused("spec: {workloads: {debug: Allow}}", "Unsupported value: \"Allow\""),
+];
+
+async fn check(base: &str, cases: &[Case]) {
+    let client = harness::client().await;
+    harness::install_definitions(&client).await;
+    let mut wrong = Vec::new();
+    for case in cases {
+        let mut object = yaml(base);
+        json_patch::merge(&mut object, &yaml(case.patch));
+        let outcome = harness::try_create(&client, &object).await;
+        match (&outcome, case.refusal) {
+            (Ok(_), None) => {}
+            (Err(said), Some(expected)) if said.contains(expected) && said.starts_with("422") => {}
+            (Ok(_), Some(expected)) => wrong.push(format!("accepted: {}\n  expected refusal: {expected}", case.patch)),
+            (Err(said), None) => wrong.push(format!("refused: {}\n  with: {said}", case.patch)),
+            (Err(said), Some(expected)) => {
+                wrong.push(format!("{}\n  refused with: {said}\n  expected: {expected}", case.patch));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn weight_artifacts() {
+    check(ARTIFACT, ARTIFACT_CASES).await;
+}
+
+#[tokio::test]
+async fn weight_environments() {
+    check(ENVIRONMENT, ENVIRONMENT_CASES).await;
+}
+
+/// Every rule of the schemas has a case that is refused with its message.
+#[test]
+fn every_rule_has_its_refusal() {
+    fn messages(schema: &Value, found: &mut Vec<String>) {
+        match schema {
+            Value::Object(map) => {
+                for rule in map.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten() {
+                    found.push(rule["message"].as_str().unwrap_or_default().to_string());
+                }
+                map.values().for_each(|v| messages(v, found));
+            }
+            Value::Array(list) => list.iter().for_each(|v| messages(v, found)),
+            _ => {}
+        }
+    }
+    let mut rules = Vec::new();
+    for definition in weightlock::api::definitions().iter().filter(|d| d.spec.names.kind != "WeightIndex") {
+        messages(&serde_json::to_value(definition).unwrap(), &mut rules);
+    }
+    assert!(rules.len() > 10, "{rules:?}");
+    let refusals: Vec<&str> =
+        ARTIFACT_CASES.iter().chain(ENVIRONMENT_CASES).filter_map(|c| c.refusal).chain([SEALED]).collect();
+    for rule in rules {
+        assert!(refusals.iter().any(|r| rule.contains(r)), "no case is refused with: {rule}");
+    }
+}
+
+const SEALED: &str = "manifestDigest seals the artifact for ever";
+
+#[tokio::test]
+async fn a_digest_is_set_once() {
+    let client = harness::client().await;
+    harness::install_definitions(&client).await;
+    let name = harness::unique("sealed");
+    let mut open = yaml(ARTIFACT);
+    open["metadata"]["name"] = name.clone().into();
+    let digest = open["spec"]["manifestDigest"].clone();
+    json_patch::merge(&mut open, &yaml("spec: {manifestDigest: null}"));
+    harness::create(&client, &open).await.expect("an open artifact");
+
+    harness::merge(&client, &open, &json!({"spec": {"manifestDigest": digest}})).await.expect("sealing");
+    let other = format!("sha256:{}", "f".repeat(64));
+    for attack in [json!({"spec": {"manifestDigest": other}}), json!({"spec": {"manifestDigest": null}})] {
+        let said = harness::merge(&client, &open, &attack).await.expect_err("a sealed digest was changed");
+        assert!(said.contains(SEALED), "{said}");
+    }
+    harness::merge(&client, &open, &json!({"spec": {"contact": "another-team@example.com"}})).await.expect("the rest");
+    harness::api_of(&client, &open).delete(&name, &Default::default()).await.expect("deletion");
+}
+
+#[tokio::test]
+async fn unknown_fields_are_named() {
+    let client = harness::client().await;
+    harness::install_definitions(&client).await;
+    let mut object = yaml(ARTIFACT);
+    object["metadata"]["name"] = harness::unique("unknown").into();
+    object["spec"]["securityLevel"] = "SL3".into();
+    let strictly = PatchParams {
+        dry_run: true,
+        field_validation: Some(ValidationDirective::Strict),
+        ..PatchParams::apply("weightlock-test")
+    };
+    let name = object["metadata"]["name"].as_str().unwrap();
+    let refusal = harness::api_of(&client, &object).patch(name, &strictly, &Patch::Apply(&object)).await;
+    let said = harness::message(refusal.expect_err("an unknown field"));
+    assert!(said.contains("field not declared in schema") && said.contains("securityLevel"), "{said}");
+}

@@ -1,0 +1,193 @@
+//! The API server under test and what the tests share.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::GroupVersionKind;
+use kube::discovery::ApiResource;
+use kube::{Api, Client, Config, ResourceExt};
+use serde_json::{Value, json};
+
+/// Name of the control plane that is started when no other is given.
+const CLUSTER: &str = "apitest";
+
+/// The user that the controller is. Only it may write WeightIndexes.
+pub const CONTROLLER: &str = "system:serviceaccount:weightlock-system:weightlock-controller";
+
+/// A client of the API server under test, with rights to everything.
+pub async fn client() -> Client {
+    client_as(None).await
+}
+
+/// The same, but known to the API server under the name of the controller.
+pub async fn controller() -> Client {
+    client_as(Some(CONTROLLER)).await
+}
+
+async fn client_as(user: Option<&str>) -> Client {
+    static KUBECONFIG: OnceLock<Result<Kubeconfig, String>> = OnceLock::new();
+    let mut kubeconfig = match KUBECONFIG.get_or_init(find) {
+        Ok(kubeconfig) => kubeconfig.clone(),
+        Err(why) => panic!("no API server to test against: {why}"),
+    };
+    if let Some(user) = user {
+        for auth in kubeconfig.auth_infos.iter_mut().filter_map(|named| named.auth_info.as_mut()) {
+            auth.impersonate = Some(user.to_string());
+            auth.impersonate_groups = Some(vec!["system:masters".into(), "system:authenticated".into()]);
+        }
+    }
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("kubeconfig");
+    Client::try_from(config).expect("client")
+}
+
+fn find() -> Result<Kubeconfig, String> {
+    let path = match std::env::var("WEIGHTLOCK_TEST_KUBECONFIG") {
+        Ok(path) if !path.is_empty() => path,
+        _ => start()?,
+    };
+    Kubeconfig::read_from(&path).map_err(|e| format!("{path}: {e}"))
+}
+
+fn start() -> Result<String, String> {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/cluster/cluster");
+    let run = |arguments: &[&str]| {
+        let output = Command::new(&program)
+            .args(["--name", CLUSTER])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .map_err(|e| {
+                format!("{}: {e}; set WEIGHTLOCK_TEST_KUBECONFIG to use another API server", program.display())
+            })?;
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).trim().to_string())
+        } else {
+            Err(format!("`e2e/cluster/cluster --name {CLUSTER} {}` failed: {}", arguments.join(" "), output.status))
+        }
+    };
+    run(&["up", "--control-plane-only"])?;
+    run(&["kubeconfig"])
+}
+
+/// A name that no other test and no earlier run has.
+pub fn unique(prefix: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    static RUN: OnceLock<u32> = OnceLock::new();
+    let run = RUN.get_or_init(|| {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        (since.as_millis() as u32) ^ std::process::id().rotate_left(16)
+    });
+    format!("{prefix}-{run:08x}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Reads one YAML document.
+pub fn yaml(text: &str) -> Value {
+    serde_saphyr::from_str(text).unwrap_or_else(|e| panic!("{e} in:\n{text}"))
+}
+
+/// Installs our definitions and waits until they are served. Repeating it changes nothing.
+pub async fn install_definitions(client: &Client) {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for definition in weightlock::api::definitions() {
+        let name = definition.name_any();
+        let mut value = serde_json::to_value(&definition).unwrap();
+        value["apiVersion"] = "apiextensions.k8s.io/v1".into();
+        value["kind"] = "CustomResourceDefinition".into();
+        api.patch(&name, &PatchParams::apply("weightlock-test").force(), &Patch::Apply(&value))
+            .await
+            .unwrap_or_else(|e| panic!("CustomResourceDefinition {name}: {e}"));
+        eventually(&format!("{name} is served"), async || {
+            let live = api.get(&name).await.map_err(|e| e.to_string())?;
+            let conditions = live.status.and_then(|s| s.conditions).unwrap_or_default();
+            match conditions.iter().find(|c| c.type_ == "Established") {
+                Some(c) if c.status == "True" => Ok(()),
+                _ => Err(format!("conditions: {conditions:?}")),
+            }
+        })
+        .await;
+    }
+}
+
+/// Repeats `attempt` until it succeeds, for at most 30 seconds.
+pub async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match attempt().await {
+            Ok(value) => return value,
+            Err(why) if Instant::now() > deadline => panic!("not within 30 s: {what}; last: {why}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// An interface to whatever kind `value` is of.
+pub fn api_of(client: &Client, value: &Value) -> Api<DynamicObject> {
+    let (group, version) = match value["apiVersion"].as_str().expect("apiVersion").split_once('/') {
+        Some((group, version)) => (group, version),
+        None => ("", value["apiVersion"].as_str().unwrap_or_default()),
+    };
+    let kind = value["kind"].as_str().expect("kind");
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    match value["metadata"]["namespace"].as_str() {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    }
+}
+
+/// Creates an object; `Err` is the message of the refusal.
+pub async fn create(client: &Client, value: &Value) -> Result<Value, String> {
+    post(client, value, false).await
+}
+
+/// Asks for the creation of an object without storing it.
+pub async fn try_create(client: &Client, value: &Value) -> Result<Value, String> {
+    post(client, value, true).await
+}
+
+async fn post(client: &Client, value: &Value, dry_run: bool) -> Result<Value, String> {
+    let object: DynamicObject = serde_json::from_value(value.clone()).expect("object");
+    match api_of(client, value).create(&PostParams { dry_run, ..Default::default() }, &object).await {
+        Ok(created) => Ok(serde_json::to_value(created).unwrap()),
+        Err(e) => Err(message(e)),
+    }
+}
+
+/// Changes an object by a JSON merge patch.
+pub async fn merge(client: &Client, value: &Value, patch: &Value) -> Result<Value, String> {
+    let name = value["metadata"]["name"].as_str().expect("name");
+    match api_of(client, value).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        Ok(patched) => Ok(serde_json::to_value(patched).unwrap()),
+        Err(e) => Err(message(e)),
+    }
+}
+
+/// What the API server said.
+pub fn message(error: kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} {}", status.code, status.message),
+        other => format!("not an answer of the API server: {other}"),
+    }
+}
+
+/// A namespace of that name; gives its UID.
+pub async fn namespace(client: &Client, name: &str) -> String {
+    let created = create(client, &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await;
+    if let Err(why) = created {
+        panic!("namespace {name}: {why}");
+    }
+    let api: Api<Namespace> = Api::all(client.clone());
+    let service_accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::namespaced(client.clone(), name);
+    eventually("the default service account", async || {
+        service_accounts.get("default").await.map(|_| ()).map_err(|e| e.to_string())
+    })
+    .await;
+    api.get(name).await.unwrap().uid().unwrap()
+}
