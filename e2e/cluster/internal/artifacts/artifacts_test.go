@@ -108,6 +108,27 @@ func TestKeysDoNotDependOnWhereTheCheckoutLies(t *testing.T) {
 	}
 }
 
+func TestSourceKeyCoversWhatAClusterIsMadeFrom(t *testing.T) {
+	src := checkout(t)
+	for name, want := range map[string]bool{
+		"main.go": true, "modules/netpol/netpol_test.go": true, "modules/cilium/go.sum": true,
+		"README.md": false, "internal_test.go": false,
+	} {
+		before, err := SourceKey(src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		edit(t, filepath.Join(src, name), "\n")
+		after, err := SourceKey(src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (before != after) != want {
+			t.Errorf("a change of %s changed the key: %t, want %t", name, before != after, want)
+		}
+	}
+}
+
 func TestFieldsOfAKeyDoNotRunTogether(t *testing.T) {
 	a, b := newKeyer(), newKeyer()
 	a.add("ab", "c")

@@ -41,12 +41,17 @@ func (k *keyer) addFile(name, path string) error {
 
 // addTree adds every regular file below dir, except Go's tests when they are not part of what is built.
 func (k *keyer) addTree(dir string, tests bool) error {
+	return k.addFiles(dir, func(name string) bool { return tests || !strings.HasSuffix(name, "_test.go") })
+}
+
+// addFiles adds the regular files below dir whose path, relative to dir, is wanted.
+func (k *keyer) addFiles(dir string, wanted func(name string) bool) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || (!tests && strings.HasSuffix(path, "_test.go")) {
+		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
 		rel, err := filepath.Rel(dir, path)
-		if err != nil {
+		if err != nil || !wanted(rel) {
 			return err
 		}
 		return k.addFile(rel, path)
@@ -55,3 +60,13 @@ func (k *keyer) addTree(dir string, tests bool) error {
 
 // sum is short enough for a directory name and long enough that two inputs never share one.
 func (k *keyer) sum() string { return hex.EncodeToString(k.h.Sum(nil))[:24] }
+
+// SourceKey is a key over all that a cluster's behaviour comes from: every file of srcDir (the directory e2e/cluster)
+// but the documentation and the unit tests.
+func SourceKey(srcDir string) (string, error) {
+	k := newKeyer()
+	err := k.addFiles(srcDir, func(name string) bool {
+		return !strings.HasSuffix(name, ".md") && (!strings.HasSuffix(name, "_test.go") || strings.HasPrefix(name, netpolDir+"/"))
+	})
+	return k.sum(), err
+}

@@ -40,12 +40,15 @@ func Netpol(ctx context.Context, set *artifacts.Set, kubeconfig string, log *pro
 	if len(args) == 0 {
 		focus = []string{"--focus=Netpol|NetworkPolicy"}
 	}
-	r, err := run(ctx, set, kubeconfig, log, "netpol", 4*time.Minute, append([]string{"--skip=SCTP"}, focus...))
+	r, err := run(ctx, set, kubeconfig, log, enforced, 4*time.Minute, append([]string{"--skip=SCTP"}, focus...))
 	if err != nil {
 		return err
 	}
 	log.Printf("NetworkPolicy suite: %s; log %s\nslowest:\n%s", r.result, r.log, r.slowest(5))
-	return r.judge(len(args) == 0)
+	if err := r.judge(len(args) == 0); err != nil || len(args) > 0 {
+		return err
+	}
+	return prove(set, enforced, r.result)
 }
 
 // NetpolNegative runs three specs against a cluster that was started with --policy-enforcement=never and requires
@@ -55,14 +58,17 @@ func NetpolNegative(ctx context.Context, set *artifacts.Set, kubeconfig string, 
 	for i, s := range negativeSpecs {
 		quoted[i] = regexp.QuoteMeta(s)
 	}
-	r, err := run(ctx, set, kubeconfig, log, "netpol-negative", 2*time.Minute,
+	r, err := run(ctx, set, kubeconfig, log, negative, 2*time.Minute,
 		[]string{"--skip=SCTP", "--focus=" + strings.Join(quoted, "|")})
 	if err != nil {
 		return err
 	}
 	log.Printf("NetworkPolicy suite with enforcement off: %s, must be 0 passed, %d failed; log %s\n%s",
 		r.result, len(negativeSpecs), r.log, r.failures())
-	return r.judgeNegative()
+	if err := r.judgeNegative(); err != nil {
+		return err
+	}
+	return prove(set, negative, r.result)
 }
 
 // outcome is the result of a run and where its full output is.

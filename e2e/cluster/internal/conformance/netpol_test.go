@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"weightlock.dev/e2e/cluster/internal/artifacts"
 )
 
 // report writes a report in ginkgo's form, with the given specs after a suite node, and reads it back.
@@ -86,4 +88,32 @@ func TestSlowestComeFirst(t *testing.T) {
 	if !strings.HasPrefix(got, want) || strings.Count(got, "\n") != 1 {
 		t.Errorf("got %q, want two lines that start with %q", got, want)
 	}
+}
+
+func TestProofHoldsForTheSameSourcesOnly(t *testing.T) {
+	t.Setenv("WEIGHTLOCK_E2E_CACHE", t.TempDir())
+	src := t.TempDir()
+	write := func(text string) {
+		if err := os.WriteFile(filepath.Join(src, "main.go"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	proved := func(what string, set *artifacts.Set, withoutEnforcement, want bool) {
+		t.Helper()
+		when, got, err := Proved(set, withoutEnforcement)
+		if err != nil || got != want || got && !strings.HasPrefix(when, "45 passed, 0 failed at 2") {
+			t.Errorf("%s: got %q, %t, %v, want %t", what, when, got, err, want)
+		}
+	}
+	write("a")
+	set := &artifacts.Set{Source: src, Root: "/cache/sets/one"}
+	proved("never run", set, false, false)
+	if err := prove(set, enforced, report(t, passing(45)...).result); err != nil {
+		t.Fatal(err)
+	}
+	proved("passed", set, false, true)
+	proved("the other run", set, true, false)
+	proved("other programs", &artifacts.Set{Source: src, Root: "/cache/sets/two"}, false, false)
+	write("b")
+	proved("other sources", set, false, false)
 }
