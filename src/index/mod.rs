@@ -128,15 +128,15 @@ impl Index {
         self.shared.version.subscribe()
     }
 
-    /// Adds the metrics of the index to a registry.
+    /// Adds the metrics of the index to a registry, whose prefix names the program.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
-            "weightlock_unreadable_objects",
+            "unreadable_objects",
             "Objects seen that could not be read and are held at their strictest",
             self.shared.unreadable.clone(),
         );
         registry.register(
-            "weightlock_watch_errors",
+            "watch_errors",
             "Watches and listings that failed and are tried again",
             self.shared.watch_errors.clone(),
         );
