@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::quantity;
 use crate::api::{Mode, Modes, WeightArtifact, WeightEnvironment};
-use crate::domain::backend::BackendKey;
+use crate::domain::backend::{self, BackendKey};
 use crate::domain::world::{
     Artifact, ArtifactLocation, Claim, ClaimName, DataSource, Environment, EnvironmentMember, LocationSource, Manifest,
     Volume,
@@ -39,13 +39,9 @@ pub fn artifact(object: &DynamicObject) -> Result<Artifact, String> {
                 (Some(claim), None, None, None) => {
                     LocationSource::Claim(ClaimName { namespace: claim.namespace.clone(), name: claim.name.clone() })
                 }
-                (None, Some(csi), None, None) => {
-                    LocationSource::Key(key("csi", &format!("{}:{}", csi.driver, csi.volume_handle)))
-                }
-                (None, None, Some(nfs), None) => {
-                    LocationSource::Key(key("nfs", &format!("{}:{}", nfs.server, nfs.path)))
-                }
-                (None, None, None, Some(host)) => LocationSource::Key(key("host", &host.path)),
+                (None, Some(csi), None, None) => LocationSource::Key(BackendKey::csi(&csi.driver, &csi.volume_handle)),
+                (None, None, Some(nfs), None) => LocationSource::Key(BackendKey::nfs(&nfs.server, &nfs.path)),
+                (None, None, None, Some(host)) => LocationSource::Key(BackendKey::host(&host.path)),
                 _ => {
                     return Err(format!(
                         "spec.locations[{}] takes exactly one of: persistentVolumeClaim, csi, nfs, hostPath",
@@ -170,7 +166,7 @@ pub fn volume(object: &DynamicObject) -> (String, Volume) {
     let claim = spec.get("claimRef").and_then(|reference| {
         Some(ClaimName { namespace: text(reference, "/namespace")?, name: text(reference, "/name")? })
     });
-    (name_of(object), Volume { key: Err("its storage has no key yet".into()), claim })
+    (name_of(object), Volume { key: backend::of_volume_source(spec), claim })
 }
 
 /// A pod as raw JSON, without what no rule reads and what changes often.
@@ -222,8 +218,4 @@ fn text(value: &Value, pointer: &str) -> Option<String> {
 
 fn array<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
     value.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
-
-fn key(kind: &str, rest: &str) -> BackendKey {
-    BackendKey(format!("v1:{kind}:{rest}"))
 }

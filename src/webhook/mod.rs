@@ -77,7 +77,8 @@ pub async fn run(process: &Process, settings: Settings, args: &WebhookArgs) -> R
     let certificates = Arc::new(tls::Certificates::new(&args.tls_dir, metrics.certificate_expiry.clone()));
     let tls = certificates.server_config()?;
     let listener = listen(args.listen).await?;
-    let state = router::WebhookState::new(index.clone(), router::Decider::default(), router::Limits::default(), metrics);
+    let state =
+        router::WebhookState::new(index.clone(), router::Decider::default(), router::Limits::default(), metrics);
     let router = router::router(Arc::new(state));
 
     let background = tokio::spawn(futures::future::join3(

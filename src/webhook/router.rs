@@ -120,7 +120,9 @@ pub fn router(state: Arc<WebhookState>) -> Router {
         router = router.route(path, post(handler));
     }
     router
-        .fallback(|| async { (StatusCode::NOT_FOUND, "there is nothing here; admission is at /mutate and /validate\n") })
+        .fallback(|| async {
+            (StatusCode::NOT_FOUND, "there is nothing here; admission is at /mutate and /validate\n")
+        })
         .with_state(state)
 }
 
@@ -218,9 +220,7 @@ fn decide(state: &WebhookState, endpoint: Endpoint, review: &Review) -> Outcome 
         Webhook::Mutate => {
             let shaped = (state.decider.shape)(&world, &request);
             match (request.object, shaped.object) {
-                (Some(from), Some(to)) => {
-                    reply("patched", &review::patch(&review.uid, from, &to, &shaped.warnings))
-                }
+                (Some(from), Some(to)) => reply("patched", &review::patch(&review.uid, from, &to, &shaped.warnings)),
                 _ => reply("allowed", &review::allow(&review.uid, &shaped.warnings)),
             }
         }

@@ -23,7 +23,9 @@ pub const KEY_FILE: &str = "tls.key";
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("cannot read {path}: {source}. It comes from the Secret that the controller writes; is the controller running?")]
+    #[error(
+        "cannot read {path}: {source}. It comes from the Secret that the controller writes; is the controller running?"
+    )]
     Read {
         /// The file.
         path: PathBuf,
