@@ -259,3 +259,26 @@ func TestVerifierSizeLimit(t *testing.T) {
 		t.Errorf("at the limit: %v", err)
 	}
 }
+
+func TestOnlyDefinitionsAreCopied(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	const definition = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {}\n"
+	edit(t, filepath.Join(from, "things.yaml"), definition)
+	edit(t, filepath.Join(from, "kustomizeconfig.yaml"), "nameReference:\n- kind: Service\n  fieldSpecs:\n  - group: x\n    kind: CustomResourceDefinition\n")
+	if err := copyCRDs(from, to); err != nil {
+		t.Fatal(err)
+	}
+	copied, err := os.ReadDir(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(copied) != 1 || copied[0].Name() != "things.yaml" {
+		t.Errorf("copied %v, want things.yaml alone", copied)
+	}
+	if err := copyCRDs(from, to); err == nil || !strings.Contains(err.Error(), "things.yaml: a file of this name was already copied") {
+		t.Errorf("the same name again: got %v", err)
+	}
+	if err := copyCRDs(t.TempDir(), to); err == nil || !strings.Contains(err.Error(), "no custom resource definitions in ") {
+		t.Errorf("an empty directory: got %v", err)
+	}
+}

@@ -23,7 +23,7 @@ const (
 )
 
 // layoutVersion changes when this package makes something else of the same inputs.
-const layoutVersion = "1"
+const layoutVersion = "2"
 
 // hyperkubeNames are the programs that hyperkube is, by the name it is called by.
 var hyperkubeNames = []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet"}
@@ -239,7 +239,7 @@ func copyCRDs(from, to string) error {
 		if err != nil {
 			return err
 		}
-		if !strings.Contains(string(data), "kind: CustomResourceDefinition\n") {
+		if !strings.Contains(string(data), "\nkind: CustomResourceDefinition\n") {
 			continue
 		}
 		target := filepath.Join(to, filepath.Base(f))
