@@ -54,7 +54,7 @@ func dnsAddons(replicas int) []addon {
 		"dnsPolicy":          "Default",
 		"tolerations":        []object{{"key": "CriticalAddonsOnly", "operator": "Exists"}},
 		"topologySpreadConstraints": []object{{"maxSkew": 1, "topologyKey": "kubernetes.io/hostname",
-			"whenUnsatisfiable": "ScheduleAnyway", "labelSelector": object{"matchLabels": labels}}},
+			"whenUnsatisfiable": "DoNotSchedule", "labelSelector": object{"matchLabels": labels}}},
 		"volumes": []object{{"name": "config", "configMap": object{"name": name, "items": []object{{"key": "Corefile", "path": "Corefile"}}}}},
 		"containers": []object{{
 			"name": name, "image": artifacts.CoreDNSImage, "imagePullPolicy": "Never",

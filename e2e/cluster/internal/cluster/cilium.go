@@ -13,7 +13,7 @@ import (
 //   - identity-max-jitter, identity-change-grace-period: else a relabelled pod keeps its old policy for up to 20 s.
 //   - enable-endpoint-routes: else traffic within a node skips the host's netfilter.
 func ciliumCommand(c *Cluster, member string) (command, error) {
-	cmd := c.program("cilium-agent",
+	cmd := c.nodeProgram("cilium-agent",
 		"--k8s-kubeconfig-path="+c.path(member, "etc", "cilium.kubeconfig"),
 		"--identity-allocation-mode=crd", "--ipam=kubernetes", "--enable-ipv6=false",
 		"--routing-mode=native", "--auto-direct-node-routes=true", "--ipv4-native-routing-cidr="+podNetwork,

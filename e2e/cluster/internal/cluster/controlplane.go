@@ -39,12 +39,12 @@ func (c *Cluster) startControlPlaneMember(ctx context.Context) error {
 	if err := c.ip(ctx, holder, commands...); err != nil {
 		return err
 	}
-	return inside(holder.Pid, memberNamespaces, func() error { return privateMounts("control-plane") })
+	return settle(ctx, holder, controlPlane)
 }
 
 func etcdCommand(c *Cluster, _ string) (command, error) {
 	client, peer := fmt.Sprintf("http://127.0.0.1:%d", etcdPort), fmt.Sprintf("http://127.0.0.1:%d", etcdPeerPort)
-	return c.program("etcd",
+	return c.controlPlaneProgram("etcd",
 		"--name="+c.name, "--data-dir="+c.path(controlPlane, "etcd"),
 		"--listen-client-urls="+client, "--advertise-client-urls="+client,
 		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster="+c.name+"="+peer,
@@ -58,7 +58,7 @@ const auditPolicy = `{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitSt
 
 func apiserverCommand(c *Cluster, _ string) (command, error) {
 	pki := func(file string) string { return c.path("pki", file) }
-	cmd := c.program("kube-apiserver",
+	cmd := c.controlPlaneProgram("kube-apiserver",
 		fmt.Sprintf("--etcd-servers=http://127.0.0.1:%d", etcdPort),
 		"--bind-address=0.0.0.0", fmt.Sprintf("--secure-port=%d", apiPort), "--advertise-address="+controlPlaneIP,
 		"--tls-cert-file="+pki("apiserver.crt"), "--tls-private-key-file="+pki("apiserver.key"), "--client-ca-file="+pki("ca.crt"),
@@ -92,12 +92,14 @@ func (c *Cluster) auditLog() string { return c.path("audit.log") }
 func controllerManagerCommand(c *Cluster, _ string) (command, error) {
 	pki := func(file string) string { return c.path("pki", file) }
 	config := c.path(controlPlane, "controller-manager.kubeconfig")
-	return c.program("kube-controller-manager",
+	return c.controlPlaneProgram("kube-controller-manager",
 		"--kubeconfig="+config, "--authentication-kubeconfig="+config, "--authorization-kubeconfig="+config,
 		"--bind-address=127.0.0.1", "--leader-elect=false", "--use-service-account-credentials=true",
 		"--root-ca-file="+pki("ca.crt"), "--service-account-private-key-file="+pki("sa.key"),
 		"--cluster-signing-cert-file="+pki("ca.crt"), "--cluster-signing-key-file="+pki("ca.key"),
 		"--allocate-node-cidrs=false",
+		// It makes this directory; the default is one of the host's.
+		"--flex-volume-plugin-dir="+c.path(controlPlane, "volume-plugins"),
 		// Binding a claim waits for this period, 15 s by default.
 		"--pvclaimbinder-sync-period=1s",
 		// A dead or cut-off node is noticed within 20 s instead of 50 s; its kubelet reports every 4 s.
@@ -109,7 +111,7 @@ func controllerManagerCommand(c *Cluster, _ string) (command, error) {
 
 func schedulerCommand(c *Cluster, _ string) (command, error) {
 	config := c.path(controlPlane, "scheduler.kubeconfig")
-	return c.program("kube-scheduler",
+	return c.controlPlaneProgram("kube-scheduler",
 		"--kubeconfig="+config, "--authentication-kubeconfig="+config, "--authorization-kubeconfig="+config,
 		"--bind-address=127.0.0.1", "--leader-elect=false", "--profiling=false"), nil
 }
@@ -123,7 +125,7 @@ func (c *Cluster) issueControlPlane() error {
 	if err := authority.issueControlPlane(); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(c.path(controlPlane, "log"), 0o755); err != nil {
+	if err := os.MkdirAll(c.path(controlPlane, "tmp"), 0o755); err != nil {
 		return err
 	}
 	for _, user := range []string{"controller-manager", "scheduler"} {
@@ -148,13 +150,17 @@ func (c *Cluster) writeKubeconfig() error {
 // Kubeconfig is the path of the kubeconfig for cluster-admin on the host.
 func (c *Cluster) Kubeconfig() string { return c.path("kubeconfig") }
 
-// program is the command that runs one of the built programs inside a member.
-func (c *Cluster) program(name string, args ...string) command {
-	return command{Path: filepath.Join(c.set.Bin, name), Args: args, Env: c.environment()}
+// controlPlaneProgram and nodeProgram are the commands that run one of the built programs inside a member.
+func (c *Cluster) controlPlaneProgram(name string, args ...string) command {
+	return command{Path: filepath.Join(c.set.Bin, name), Args: args, Env: c.environment(c.path(controlPlane, "tmp"))}
 }
 
-// environment is that of every program inside a member. Temporary files go to the member's own /run.
-func (c *Cluster) environment() []string {
+func (c *Cluster) nodeProgram(name string, args ...string) command {
+	return command{Path: filepath.Join(c.set.Bin, name), Args: args, Env: c.environment(nodeTemporary)}
+}
+
+// environment is that of every program inside a member. No temporary file is to stay behind on the host.
+func (c *Cluster) environment(temporary string) []string {
 	return []string{"PATH=" + c.set.Bin + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		"HOME=/run/home", "TMPDIR=/run/tmp", "LANG=C.UTF-8"}
+		"HOME=" + temporary, "TMPDIR=" + temporary, "LANG=C.UTF-8"}
 }

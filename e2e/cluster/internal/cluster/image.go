@@ -38,7 +38,7 @@ func (c *Cluster) importImage(ctx context.Context, member, archive string) error
 		return err
 	}
 	defer f.Close()
-	cmd := c.program("ctr", "--address="+containerdSocket, "--namespace=k8s.io", "images", "import", "-")
+	cmd := c.nodeProgram("ctr", "--address="+containerdSocket, "--namespace=k8s.io", "images", "import", "-")
 	cmd.Stdin = f
 	if _, err := runInside(ctx, c.member(member).Holder, cmd); err != nil {
 		return fmt.Errorf("import %s on %s: %w", archive, member, err)

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -80,17 +81,22 @@ func (c *Cluster) start(member string, comp component) error {
 	return c.updateMember(member, func(m *memberState) { m.Processes[comp.name] = p })
 }
 
-// privateMounts gives the calling thread's mount namespace a life of its own: nothing mounted here reaches the host,
-// and /proc shows the processes of the member.
-func privateMounts(hostname string) error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make mounts private: %w", err)
+// settle gives a new member its host name and mounts of its own: nothing mounted in there reaches the host, and /proc
+// shows the processes of the member.
+func settle(ctx context.Context, holder process, hostname string) error {
+	err := inside(holder.Pid, memberNamespaces, func() error {
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			return fmt.Errorf("make mounts private: %w", err)
+		}
+		if err := unix.Sethostname([]byte(hostname)); err != nil {
+			return fmt.Errorf("set host name: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-		return fmt.Errorf("mount /proc: %w", err)
-	}
-	if err := unix.Sethostname([]byte(hostname)); err != nil {
-		return fmt.Errorf("set host name: %w", err)
-	}
-	return nil
+	// A program of its own: a thread that entered a pid namespace is not in it, and would mount the host's /proc.
+	_, err = runInside(ctx, holder, command{Path: "/bin/mount", Args: []string{"-t", "proc", "-o", "nosuid,nodev,noexec", "proc", "/proc"}})
+	return err
 }

@@ -18,14 +18,20 @@ const containerdSocket = "/run/containerd/containerd.sock"
 // nodeMounts are the directories of a node that it has to itself, by the name of their place in its state.
 var nodeMounts = []struct{ from, to string }{
 	{"run", "/run"},
+	// A mount of its own, apart from /run: else Cilium makes its CNI configuration here and moves it into place, and
+	// containerd does not notice a file that was moved in from elsewhere.
+	{"tmp", nodeTemporary},
 	{"lib", "/var/lib"},
 	{"varlog", "/var/log"},
 	{"mnt", "/mnt"},
 }
 
+// nodeTemporary is where the programs of a node put temporary files.
+const nodeTemporary = "/run/tmp"
+
 // nodeDirectories are made inside a node once those are mounted.
 var nodeDirectories = []string{
-	"/run/netns", "/run/lock", "/run/tmp", "/run/home", "/run/cni/net.d",
+	"/run/netns", "/run/lock", "/run/cni/net.d",
 	"/var/lib/kubelet", "/var/lib/containerd", "/var/lib/cni", "/var/lib/cilium",
 	"/var/log/pods", "/var/log/containers", "/mnt/weights",
 }
@@ -38,7 +44,7 @@ func (c *Cluster) Weights(i int) string { return c.path(nodeName(i), "mnt", "wei
 func (c *Cluster) bootNode(ctx context.Context, i int) error {
 	name := nodeName(i)
 	// What lay in /run does not outlive a boot.
-	if err := os.RemoveAll(c.path(name, "run")); err != nil {
+	if err := errors.Join(os.RemoveAll(c.path(name, "run")), os.RemoveAll(c.path(name, "tmp"))); err != nil {
 		return err
 	}
 	for _, m := range nodeMounts {
@@ -54,6 +60,9 @@ func (c *Cluster) bootNode(ctx context.Context, i int) error {
 		return err
 	}
 	if err := c.plugIn(ctx, i, holder); err != nil {
+		return err
+	}
+	if err := settle(ctx, holder, name); err != nil {
 		return err
 	}
 	if err := inside(holder.Pid, memberNamespaces, func() error { return c.mountNode(name) }); err != nil {
@@ -90,9 +99,6 @@ func (c *Cluster) plugIn(ctx context.Context, i int, holder process) error {
 
 // mountNode must run inside the node.
 func (c *Cluster) mountNode(name string) error {
-	if err := privateMounts(name); err != nil {
-		return err
-	}
 	// Pods with mount propagation need shared mounts; they are shared within this node only.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
 		return fmt.Errorf("share mounts within the node: %w", err)
@@ -101,6 +107,9 @@ func (c *Cluster) mountNode(name string) error {
 		return err
 	}
 	for _, m := range nodeMounts {
+		if err := os.MkdirAll(m.to, 0o755); err != nil {
+			return err
+		}
 		if err := unix.Mount(c.path(name, m.from), m.to, "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("mount over %s: %w", m.to, err)
 		}

@@ -73,7 +73,9 @@ func (c *Cluster) kubeletConfig(i int) ([]byte, error) {
 		"enforceNodeAllocatable":    []string{"pods"},
 		"nodeStatusUpdateFrequency": "4s",
 		"nodeLeaseDurationSeconds":  20,
-		"volumeStatsAggPeriod":      "1m",
+		// The kubelet makes this directory; its default is one of the host's.
+		"volumePluginDir":      "/var/lib/kubelet/volume-plugins",
+		"volumeStatsAggPeriod": "1m",
 		// The disk and the memory are the host's and shared by all nodes: no node may evict or collect because of others.
 		"evictionHard": map[string]string{"memory.available": "100Mi", "nodefs.available": "1%",
 			"nodefs.inodesFree": "1%", "imagefs.available": "1%"},
@@ -129,21 +131,21 @@ func (c *Cluster) writeNodeConfig(i int) error {
 }
 
 func containerdCommand(c *Cluster, member string) (command, error) {
-	return c.program("containerd", "--config="+c.path(member, "etc", "containerd.toml")), nil
+	return c.nodeProgram("containerd", "--config="+c.path(member, "etc", "containerd.toml")), nil
 }
 
 func kubeletCommand(c *Cluster, member string) (command, error) {
-	return c.program("kubelet", "--config="+c.path(member, "etc", "kubelet.json"),
+	return c.nodeProgram("kubelet", "--config="+c.path(member, "etc", "kubelet.json"),
 		"--kubeconfig="+c.path(member, "etc", "kubelet.kubeconfig"),
 		"--hostname-override="+member, "--node-ip="+nodeIP(nodeNumber(member)), "--root-dir=/var/lib/kubelet"), nil
 }
 
 func proxyCommand(c *Cluster, member string) (command, error) {
-	return c.program("kube-proxy", "--config="+c.path(member, "etc", "proxy.json")), nil
+	return c.nodeProgram("kube-proxy", "--config="+c.path(member, "etc", "proxy.json")), nil
 }
 
 func fakeGPUCommand(c *Cluster, member string) (command, error) {
-	return c.program("fakegpu", "-node="+member, "-resource="+gpuResource+"=8", "-resource="+migResource+"=4"), nil
+	return c.nodeProgram("fakegpu", "-node="+member, "-resource="+gpuResource+"=8", "-resource="+migResource+"=4"), nil
 }
 
 // The extended resources that every node pretends to have.

@@ -18,7 +18,7 @@ func (c *Cluster) Down(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	if !c.exists && len(findHolders(c.dir)) == 0 {
+	if !c.remains() {
 		c.log.Printf("cluster %s does not exist", c.name)
 		return nil
 	}
@@ -28,6 +28,9 @@ func (c *Cluster) Down(ctx context.Context) error {
 	c.log.Printf("cluster %s is gone", c.name)
 	return nil
 }
+
+// remains tells whether anything of the cluster is there: its state, or holders whose state somebody removed.
+func (c *Cluster) remains() bool { return c.exists || len(findHolders(c.dir)) > 0 }
 
 // teardown removes everything of the cluster, whatever state it is in.
 func (c *Cluster) teardown() error {

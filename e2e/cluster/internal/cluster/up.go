@@ -35,7 +35,7 @@ func (c *Cluster) Up(ctx context.Context, o Options, given map[string]bool) erro
 		}
 		return c.repair(ctx)
 	}
-	if c.exists {
+	if c.remains() {
 		c.log.Printf("cluster %s did not come up last time or has ended: removing what is left", c.name)
 		if err := c.teardown(); err != nil {
 			return err

@@ -18,6 +18,11 @@ import (
 // hostState is what a cluster must leave on the host as it found it, one text per thing, by a name for people.
 type hostState map[string][]string
 
+// stray are the places where the programs of a node write if nothing stops them.
+var stray = []string{"/etc/cni", "/etc/kubernetes", "/opt/cni", "/run/cilium", "/run/containerd", "/run/nri", "/run/runc",
+	"/run/xtables.lock", "/usr/libexec/kubernetes", "/var/lib/cilium", "/var/lib/cni", "/var/lib/containerd",
+	"/var/lib/etcd", "/var/lib/kubelet", "/var/log/containers", "/var/log/pods"}
+
 // readHost reads the state of the host. Other programs change some of it at the same time, so only what could come
 // from a cluster is read.
 func readHost() (hostState, error) {
@@ -38,16 +43,21 @@ func readHost() (hostState, error) {
 	for _, l := range links {
 		state["network interfaces"] = append(state["network interfaces"], l.Name)
 	}
-	for name, pattern := range map[string]string{"named network namespaces": "/run/netns/*", "cgroups": "/sys/fs/cgroup/*/*",
-		"CNI configuration": "/etc/cni/net.d/*"} {
-		found, err := filepath.Glob(pattern)
-		if err != nil {
-			return nil, err
+	for _, path := range stray {
+		if _, err := os.Lstat(path); err == nil {
+			state["directories"] = append(state["directories"], path)
 		}
-		for _, f := range found {
-			if info, err := os.Lstat(f); err == nil && (name != "cgroups" || info.IsDir()) {
-				state[name] = append(state[name], f)
-			}
+	}
+	if state["named network namespaces"], err = filepath.Glob("/run/netns/*"); err != nil {
+		return nil, err
+	}
+	groups, err := filepath.Glob("/sys/fs/cgroup/*/*")
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range groups {
+		if info, err := os.Lstat(g); err == nil && info.IsDir() {
+			state["cgroups"] = append(state["cgroups"], g)
 		}
 	}
 	if state["listening ports"], err = listeningPorts(); err != nil {
