@@ -1,0 +1,430 @@
+//! The command line of `weightlock-verify`. Arguments are its only input: no environment variable and no file changes what it checks.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use lexopt::Arg;
+
+use super::manifest::{DEFAULT_PATH, Hash, Manifest, ManifestError, check_path};
+
+/// The text of `--help`.
+pub const HELP: &str = "\
+weightlock-verify: checks that a directory holds exactly the files of a manifest, and that the manifest is the pinned one
+
+Usage:
+  weightlock-verify [--report text|json] GROUP...
+      GROUP: --artifact NAME --digest sha256:HEX --root DIR [--path DIR] (--manifest FILE | --manifest-inline JSON)
+      A group begins with --artifact; each is verified.
+  weightlock-verify digest --root DIR [--path DIR] [--manifest FILE] [--max-files N] [--write-manifest]
+      Hashes a directory and prints its manifest, a line for each file; with --write-manifest it is written to FILE instead.
+
+  --root DIR               the volume, as it is mounted
+  --path DIR               directory of the artifact in the volume
+  --manifest FILE          the manifest, relative to that directory (digest: .weightlock/manifest.json unless given)
+  --manifest-inline JSON   the manifest itself: {\"files\":[{\"path\":…,\"sha256\":…,\"size\":…}],\"version\":1}
+
+Exit codes:
+  0 verified
+  10 wrong arguments            11 manifest missing or unreadable   12 manifest invalid
+  13 manifest not the pinned    20 content or size differs          21 file that is not listed
+  22 listed file missing        23 link, device or the like         30 something cannot be read
+  31 too many files (digest)    32 result cannot be written         130, 143 ended by a signal
+";
+
+/// What is asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Verify artifacts.
+    Verify {
+        /// The artifacts, in the order given; at least one.
+        targets: Vec<Target>,
+        /// How to report.
+        report: ReportFormat,
+    },
+    /// Make a manifest.
+    Digest(DigestArgs),
+    /// Print the help.
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// How the result is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReportFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// One artifact to verify.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Name of the artifact; used in reports only.
+    pub artifact: String,
+    /// Digest of the canonical manifest.
+    pub digest: Hash,
+    /// The volume, as it is mounted.
+    pub root: PathBuf,
+    /// Directory of the artifact in the volume.
+    pub path: Option<String>,
+    /// Where the manifest is.
+    pub manifest: ManifestArg,
+}
+
+/// Where the manifest is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ManifestArg {
+    /// A file, relative to the directory of the artifact.
+    Path(String),
+    /// The manifest itself, not yet parsed.
+    Inline(String),
+}
+
+/// What `digest` hashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DigestArgs {
+    /// The volume, as it is mounted.
+    pub root: PathBuf,
+    /// Directory of the artifact in the volume.
+    pub path: Option<String>,
+    /// The manifest, relative to the directory of the artifact: not part of the artifact.
+    pub manifest: String,
+    /// More files than this are refused before anything is hashed.
+    pub max_files: Option<u64>,
+    /// Whether to write the manifest to its place.
+    pub write_manifest: bool,
+}
+
+/// Why the arguments are wrong, and what to do.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum UsageError {
+    /// Nothing to verify.
+    #[error("no artifact given: begin with --artifact NAME (see --help)")]
+    Nothing,
+    /// Not an option of this command, or a malformed one.
+    #[error("{0} (see --help)")]
+    Unknown(String),
+    /// An option before the first group.
+    #[error("--{0} is given before --artifact: each group begins with --artifact NAME")]
+    BeforeGroup(&'static str),
+    /// An option twice.
+    #[error("--{option} is given twice{place}: give it once")]
+    Repeated {
+        /// The option.
+        option: &'static str,
+        /// In which group.
+        place: String,
+    },
+    /// An option too few.
+    #[error("--{option} is missing{place}: add it")]
+    Absent {
+        /// The option.
+        option: &'static str,
+        /// In which group.
+        place: String,
+    },
+    /// Both sources of a manifest.
+    #[error("--manifest and --manifest-inline are both given for artifact {0:?}: give one of them")]
+    TwoManifests(String),
+    /// A value that cannot be.
+    #[error("--{option} {value:?} {problem}")]
+    Value {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it, and what is expected.
+        problem: String,
+    },
+}
+
+impl From<lexopt::Error> for UsageError {
+    fn from(error: lexopt::Error) -> Self {
+        Self::Unknown(error.to_string())
+    }
+}
+
+#[derive(Default)]
+struct Group {
+    artifact: String,
+    digest: Option<Hash>,
+    root: Option<PathBuf>,
+    path: Option<String>,
+    manifest: Option<ManifestArg>,
+}
+
+impl Group {
+    fn place(&self) -> String {
+        format!(" for artifact {:?}", self.artifact)
+    }
+
+    fn finish(self) -> Result<Target, UsageError> {
+        let place = self.place();
+        let absent = |option| UsageError::Absent { option, place: place.clone() };
+        Ok(Target {
+            digest: self.digest.ok_or_else(|| absent("digest"))?,
+            root: self.root.ok_or_else(|| absent("root"))?,
+            manifest: self.manifest.ok_or_else(|| absent("manifest"))?,
+            path: self.path,
+            artifact: self.artifact,
+        })
+    }
+}
+
+/// Parses the arguments, the name of the program left out.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    match args.first().and_then(|arg| arg.to_str()) {
+        Some("digest") => parse_digest(&args[1..]),
+        _ => parse_verify(&args),
+    }
+}
+
+fn parse_verify(args: &[OsString]) -> Result<Command, UsageError> {
+    let mut parser = lexopt::Parser::from_args(args);
+    let mut report = None;
+    let mut targets = Vec::new();
+    let mut current: Option<Group> = None;
+    while let Some(option) = parser.next()? {
+        let name = match option {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
+            Arg::Long("version") => return Ok(Command::Version),
+            Arg::Long("artifact") => {
+                let artifact = text("artifact", &mut parser)?;
+                if artifact.is_empty() {
+                    return Err(value("artifact", &artifact, "is empty: give the name of the WeightArtifact"));
+                }
+                if let Some(group) = current.replace(Group { artifact, ..Group::default() }) {
+                    targets.push(group.finish()?);
+                }
+                continue;
+            }
+            Arg::Long("report") => {
+                let format = text("report", &mut parser)?;
+                let format = match format.as_str() {
+                    "text" => ReportFormat::Text,
+                    "json" => ReportFormat::Json,
+                    _ => return Err(value("report", &format, "is neither text nor json")),
+                };
+                once("report", &mut report, format, String::new())?;
+                continue;
+            }
+            Arg::Long("digest") => "digest",
+            Arg::Long("root") => "root",
+            Arg::Long("path") => "path",
+            Arg::Long("manifest") => "manifest",
+            Arg::Long("manifest-inline") => "manifest-inline",
+            other => return Err(other.unexpected().into()),
+        };
+        let group = current.as_mut().ok_or(UsageError::BeforeGroup(name))?;
+        let place = group.place();
+        let given = text(name, &mut parser)?;
+        match name {
+            "digest" => once(name, &mut group.digest, parse_pinned(&given)?, place)?,
+            "root" => once(name, &mut group.root, root(&given)?, place)?,
+            "path" => once(name, &mut group.path, relative(name, given)?, place)?,
+            _ => {
+                let manifest = match name {
+                    "manifest" => ManifestArg::Path(relative("manifest", given)?),
+                    _ => ManifestArg::Inline(given),
+                };
+                let same = |held: &ManifestArg| std::mem::discriminant(held) == std::mem::discriminant(&manifest);
+                if group.manifest.as_ref().is_some_and(|held| !same(held)) {
+                    return Err(UsageError::TwoManifests(group.artifact.clone()));
+                }
+                once(name, &mut group.manifest, manifest, place)?;
+            }
+        }
+    }
+    targets.push(current.ok_or(UsageError::Nothing)?.finish()?);
+    Ok(Command::Verify { targets, report: report.unwrap_or_default() })
+}
+
+fn parse_digest(args: &[OsString]) -> Result<Command, UsageError> {
+    let mut parser = lexopt::Parser::from_args(args);
+    let (mut root_dir, mut path, mut manifest, mut max_files, mut write) = (None, None, None, None, None);
+    while let Some(option) = parser.next()? {
+        match option {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
+            Arg::Long("root") => once("root", &mut root_dir, root(&text("root", &mut parser)?)?, String::new())?,
+            Arg::Long("path") => {
+                once("path", &mut path, relative("path", text("path", &mut parser)?)?, String::new())?;
+            }
+            Arg::Long("manifest") => {
+                once("manifest", &mut manifest, relative("manifest", text("manifest", &mut parser)?)?, String::new())?;
+            }
+            Arg::Long("max-files") => {
+                let given = text("max-files", &mut parser)?;
+                let number = given.parse().map_err(|_| value("max-files", &given, "is not a number of files"))?;
+                once("max-files", &mut max_files, number, String::new())?;
+            }
+            Arg::Long("write-manifest") => once("write-manifest", &mut write, true, String::new())?,
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(Command::Digest(DigestArgs {
+        root: root_dir.ok_or(UsageError::Absent { option: "root", place: String::new() })?,
+        path,
+        manifest: manifest.unwrap_or_else(|| DEFAULT_PATH.into()),
+        max_files,
+        write_manifest: write.unwrap_or(false),
+    }))
+}
+
+fn once<T>(option: &'static str, held: &mut Option<T>, new: T, place: String) -> Result<(), UsageError> {
+    match held.replace(new) {
+        Some(_) => Err(UsageError::Repeated { option, place }),
+        None => Ok(()),
+    }
+}
+
+fn text(option: &'static str, parser: &mut lexopt::Parser) -> Result<String, UsageError> {
+    parser.value()?.into_string().map_err(|raw| value(option, &raw.to_string_lossy(), "is not UTF-8"))
+}
+
+fn value(option: &'static str, value: &str, problem: &str) -> UsageError {
+    UsageError::Value { option, value: value.into(), problem: problem.into() }
+}
+
+/// Parses the digest that pins a manifest.
+pub fn parse_pinned(given: &str) -> Result<Hash, UsageError> {
+    Hash::parse_digest(given).ok_or_else(|| {
+        value("digest", given, "is not sha256: and 64 lower-case hex digits: give the artifact's spec.manifestDigest")
+    })
+}
+
+fn root(given: &str) -> Result<PathBuf, UsageError> {
+    if given.starts_with('/') {
+        Ok(given.into())
+    } else {
+        Err(value("root", given, "is not absolute: give the path at which the volume is mounted"))
+    }
+}
+
+fn relative(option: &'static str, given: String) -> Result<String, UsageError> {
+    match check_path(&given) {
+        Ok(()) => Ok(given),
+        Err(ManifestError::Path { path, problem }) => Err(value(option, &path, problem)),
+        Err(error) => Err(value(option, &given, &error.to_string())),
+    }
+}
+
+impl Target {
+    /// The manifest that was given inline, if one was, or why it is none.
+    pub fn inline(&self) -> Option<Result<Manifest, ManifestError>> {
+        match &self.manifest {
+            ManifestArg::Inline(json) => Some(Manifest::parse(json.as_bytes())),
+            ManifestArg::Path(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(line: &str) -> Result<Command, UsageError> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    fn digest() -> String {
+        format!("sha256:{}", "0a".repeat(32))
+    }
+
+    #[test]
+    fn groups_are_read_in_order() {
+        let d = digest();
+        let line = format!(
+            "--report=json --artifact a --digest {d} --root /w/0 --path v3 --manifest m.json --artifact b --digest {d} --root /w/1 --manifest-inline {{}}"
+        );
+        let Ok(Command::Verify { targets, report }) = args(&line) else { panic!("{line}") };
+        assert_eq!(report, ReportFormat::Json);
+        assert_eq!(targets.len(), 2);
+        assert_eq!((targets[0].artifact.as_str(), targets[0].path.as_deref()), ("a", Some("v3")));
+        assert_eq!(targets[0].manifest, ManifestArg::Path("m.json".into()));
+        assert_eq!((targets[1].root.to_str(), &targets[1].path), (Some("/w/1"), &None));
+        assert_eq!(targets[1].manifest, ManifestArg::Inline("{}".into()));
+    }
+
+    #[test]
+    fn every_mistake_is_named_with_its_remedy() {
+        let d = digest();
+        for (line, message) in [
+            (String::new(), "no artifact given: begin with --artifact NAME (see --help)"),
+            ("--root /w".into(), "--root is given before --artifact: each group begins with --artifact NAME"),
+            ("--artifact a --root /w --manifest m".into(), r#"--digest is missing for artifact "a": add it"#),
+            (format!("--artifact a --digest {d} --manifest m"), r#"--root is missing for artifact "a": add it"#),
+            (format!("--artifact a --digest {d} --root /w"), r#"--manifest is missing for artifact "a": add it"#),
+            (
+                format!("--artifact a --digest {d} --root /w --root /x --manifest m"),
+                r#"--root is given twice for artifact "a": give it once"#,
+            ),
+            (
+                format!("--artifact a --digest {d} --root /w --manifest m --manifest n"),
+                r#"--manifest is given twice for artifact "a": give it once"#,
+            ),
+            (
+                format!("--artifact a --digest {d} --root /w --manifest m --manifest-inline {{}}"),
+                r#"--manifest and --manifest-inline are both given for artifact "a": give one of them"#,
+            ),
+            (
+                "--artifact a --digest sha256:AB".into(),
+                r#"--digest "sha256:AB" is not sha256: and 64 lower-case hex digits: give the artifact's spec.manifestDigest"#,
+            ),
+            (
+                "--artifact a --root w".into(),
+                r#"--root "w" is not absolute: give the path at which the volume is mounted"#,
+            ),
+            ("--artifact a --path ../w".into(), r#"--path "../w" has a '.' or '..' step"#),
+            (
+                "--artifact a --manifest /w".into(),
+                r#"--manifest "/w" is absolute: it must be relative to the directory of the artifact"#,
+            ),
+            ("--artifact a --force".into(), "invalid option '--force' (see --help)"),
+            ("--artifact a extra".into(), "unexpected argument \"extra\" (see --help)"),
+            ("--report yaml".into(), r#"--report "yaml" is neither text nor json"#),
+            ("digest".into(), "--root is missing: add it"),
+            ("digest --root /w --max-files many".into(), r#"--max-files "many" is not a number of files"#),
+            ("digest --root /w --root /w".into(), "--root is given twice: give it once"),
+        ] {
+            assert_eq!(args(&line).map_err(|error| error.to_string()), Err(message.to_string()), "{line}");
+        }
+    }
+
+    #[test]
+    fn digest_has_defaults() {
+        let expected = DigestArgs {
+            root: "/w".into(),
+            path: None,
+            manifest: ".weightlock/manifest.json".into(),
+            max_files: None,
+            write_manifest: false,
+        };
+        assert_eq!(args("digest --root /w"), Ok(Command::Digest(expected)));
+    }
+
+    #[test]
+    fn the_help_names_every_exit_code() {
+        use super::super::finding::exit::*;
+        for code in [
+            USAGE,
+            MANIFEST_MISSING,
+            MANIFEST_INVALID,
+            DIGEST_MISMATCH,
+            CONTENT_MISMATCH,
+            EXTRA_FILE,
+            MISSING_FILE,
+            REFUSED_TYPE,
+            UNREADABLE,
+            TOO_MANY_FILES,
+            OUTPUT,
+            INTERRUPTED,
+            TERMINATED,
+        ] {
+            assert!(HELP.contains(&code.to_string()), "{code}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What can be wrong with an artifact, and the exit code of each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+/// Exit codes. They are part of the interface: a number is never given another meaning.
+pub mod exit {
+    /// Everything was verified. Nothing else ends with 0.
+    pub const VERIFIED: u8 = 0;
+    /// The arguments are wrong; nothing was looked at.
+    pub const USAGE: u8 = 10;
+    /// The manifest is not there or cannot be read.
+    pub const MANIFEST_MISSING: u8 = 11;
+    /// The manifest cannot be parsed, or contradicts itself.
+    pub const MANIFEST_INVALID: u8 = 12;
+    /// The manifest is not the one that the digest pins.
+    pub const DIGEST_MISMATCH: u8 = 13;
+    /// A file has another content or size than the manifest says, or changed while it was read.
+    pub const CONTENT_MISMATCH: u8 = 20;
+    /// There is a file that the manifest does not list.
+    pub const EXTRA_FILE: u8 = 21;
+    /// A file that the manifest lists is not there.
+    pub const MISSING_FILE: u8 = 22;
+    /// Something is there that may not be part of an artifact: a link, a device, a FIFO, a socket, a mount, a name that is not UTF-8.
+    pub const REFUSED_TYPE: u8 = 23;
+    /// Something could not be read, so that nothing can be said of it.
+    pub const UNREADABLE: u8 = 30;
+    /// `digest` only: there are more files than `--max-files` allows.
+    pub const TOO_MANY_FILES: u8 = 31;
+    /// The result could not be written.
+    pub const OUTPUT: u8 = 32;
+    /// Ended by SIGINT before it was done.
+    pub const INTERRUPTED: u8 = 130;
+    /// Ended by SIGTERM before it was done.
+    pub const TERMINATED: u8 = 143;
+}
+
+/// Why an artifact is refused. In the order of weight: the first reason found decides the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Reason {
+    /// The manifest is not there, or cannot be read.
+    ManifestMissing,
+    /// The manifest cannot be parsed, or contradicts itself.
+    ManifestInvalid,
+    /// The manifest is not the one that the digest pins.
+    DigestMismatch,
+    /// The content has another SHA-256.
+    HashMismatch,
+    /// The file has another size.
+    SizeMismatch,
+    /// The file changed while it was read.
+    ChangedWhileRead,
+    /// A file that the manifest does not list.
+    ExtraFile,
+    /// A symbolic link.
+    Symlink,
+    /// A block or character device.
+    Device,
+    /// A FIFO.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A file that has a further name outside the directory of the artifact.
+    HardLinkOutside,
+    /// Another file system is mounted there.
+    MountPoint,
+    /// A name that is not UTF-8.
+    NonUtf8Name,
+    /// A file that is listed, but not there.
+    MissingFile,
+    /// A directory that cannot be read.
+    UnreadableDirectory,
+    /// A file that cannot be read.
+    UnreadableFile,
+    /// Something of a type that is not known.
+    UnknownType,
+    /// `digest` only: more files than allowed.
+    TooManyFiles,
+}
+
+impl Reason {
+    /// The exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::ManifestMissing => exit::MANIFEST_MISSING,
+            Self::ManifestInvalid => exit::MANIFEST_INVALID,
+            Self::DigestMismatch => exit::DIGEST_MISMATCH,
+            Self::HashMismatch | Self::SizeMismatch | Self::ChangedWhileRead => exit::CONTENT_MISMATCH,
+            Self::ExtraFile => exit::EXTRA_FILE,
+            Self::MissingFile => exit::MISSING_FILE,
+            Self::Symlink
+            | Self::Device
+            | Self::Fifo
+            | Self::Socket
+            | Self::HardLinkOutside
+            | Self::MountPoint
+            | Self::NonUtf8Name
+            | Self::UnknownType => exit::REFUSED_TYPE,
+            Self::UnreadableDirectory | Self::UnreadableFile => exit::UNREADABLE,
+            Self::TooManyFiles => exit::TOO_MANY_FILES,
+        }
+    }
+
+    /// What to do about it.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::ManifestMissing => {
+                "write it with `kubectl weightlock register … --write-manifest`, or correct manifest.path and locations[].path of the WeightArtifact"
+            }
+            Self::ManifestInvalid => "write it again with `kubectl weightlock digest DIR --write-manifest`",
+            Self::DigestMismatch => {
+                "restore the manifest that belongs to the digest; if the files were meant to change, declare them as a new WeightArtifact"
+            }
+            Self::HashMismatch | Self::SizeMismatch => {
+                "treat the volume as tampered with: restore the files from a copy that verifies; if they were meant to change, declare them as a new WeightArtifact"
+            }
+            Self::ChangedWhileRead => "find out who writes to the volume; sealed weights have no writer",
+            Self::ExtraFile => "remove it, or declare a new WeightArtifact that lists it",
+            Self::MissingFile => {
+                "restore it from a copy that verifies, or correct locations[].path of the WeightArtifact"
+            }
+            Self::Symlink => "replace the link by the file it points to",
+            Self::Device | Self::Fifo | Self::Socket | Self::UnknownType => {
+                "remove it: an artifact holds regular files only"
+            }
+            Self::HardLinkOutside => "replace it by a copy: whoever has its other name can change it",
+            Self::MountPoint => "unmount it, or declare what is mounted there as a location of its own",
+            Self::NonUtf8Name => "rename it",
+            Self::UnreadableDirectory | Self::UnreadableFile => {
+                "let the user that the verifier runs as read it (fsGroup or runAsUser of the pod, permissions in the volume), and look at the storage if it is an I/O error"
+            }
+            Self::TooManyFiles => "write the manifest into the volume with --write-manifest",
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Finding {
+    /// Why the artifact is refused.
+    pub reason: Reason,
+    /// Name of the artifact.
+    pub artifact: String,
+    /// Path relative to the directory of the artifact; what is not UTF-8 is shown as U+FFFD.
+    pub path: String,
+    /// What was found and what was expected.
+    pub detail: String,
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // {:?} escapes control characters: a file name must not be able to forge a line of the log.
+        write!(f, "[{:?}] {:?}: {}", self.reason, self.path, self.detail)
+    }
+}
+
+/// How many findings are kept of those that are counted.
+pub const KEPT: usize = 10;
+/// How many findings end a search: what is so wrong is not enumerated to its end.
+pub const ENOUGH: u64 = 10_000;
+
+/// Counts findings and keeps the first ten in the order of weight, then of path, whatever order they come in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    kept: BTreeSet<Finding>,
+    counts: BTreeMap<Reason, u64>,
+}
+
+impl Findings {
+    /// Adds one.
+    pub fn add(&mut self, finding: Finding) {
+        *self.counts.entry(finding.reason).or_default() += 1;
+        self.kept.insert(finding);
+        if self.kept.len() > KEPT {
+            self.kept.pop_last();
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    /// How many there are.
+    pub fn total(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    /// How many there are of each reason.
+    pub fn counts(&self) -> &BTreeMap<Reason, u64> {
+        &self.counts
+    }
+
+    /// The first ten.
+    pub fn kept(&self) -> impl Iterator<Item = &Finding> {
+        self.kept.iter()
+    }
+
+    /// The reason that weighs most.
+    pub fn reason(&self) -> Option<Reason> {
+        self.counts.keys().next().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_first_ten_in_order_and_counts_all() {
+        let mut findings = Findings::default();
+        for number in (0..50).rev() {
+            findings.add(Finding {
+                reason: if number == 49 { Reason::HashMismatch } else { Reason::ExtraFile },
+                artifact: "a".into(),
+                path: format!("{number:02}"),
+                detail: String::new(),
+            });
+        }
+        assert_eq!(findings.total(), 50);
+        assert_eq!(findings.reason(), Some(Reason::HashMismatch));
+        let paths: Vec<_> = findings.kept().map(|finding| finding.path.as_str()).collect();
+        assert_eq!(paths, ["49", "00", "01", "02", "03", "04", "05", "06", "07", "08"]);
+    }
+
+    #[test]
+    fn a_path_cannot_forge_a_line() {
+        let finding = Finding {
+            reason: Reason::ExtraFile,
+            artifact: "a".into(),
+            path: "x\n\u{1b}[2KVerified".into(),
+            detail: "d".into(),
+        };
+        assert_eq!(finding.to_string(), r#"[ExtraFile] "x\n\u{1b}[2KVerified": d"#);
+    }
+}
