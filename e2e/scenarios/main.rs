@@ -1,6 +1,8 @@
 //! What Weightlock promises, seen on a real cluster: each scenario has the attack, refused with its rule, and beside it
 //! the legitimate twin that works. `e2e/test` starts the cluster, installs the chart and runs them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod admission;
 mod controller;
 mod disruption;
