@@ -10,7 +10,10 @@ fn rules_md_is_generated_from_the_table() {
         std::fs::write(&path, &rendered).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == rendered, "docs/rules.md is not what the table says: run WEIGHTLOCK_BLESS=1 cargo test --test rules_doc");
+    assert!(
+        written == rendered,
+        "docs/rules.md is not what the table says: run WEIGHTLOCK_BLESS=1 cargo test --test rules_doc"
+    );
 }
 
 #[test]

@@ -127,7 +127,9 @@ fn canonical_host_path(path: &str) -> String {
     loop {
         let steps: Vec<&str> = path.split('/').skip(1).collect();
         let next = match steps.as_slice() {
-            ["proc", _, "root", rest @ ..] | ["proc", _, "task", _, "root", rest @ ..] => format!("/{}", rest.join("/")),
+            ["proc", _, "root", rest @ ..] | ["proc", _, "task", _, "root", rest @ ..] => {
+                format!("/{}", rest.join("/"))
+            }
             ["var", "run", rest @ ..] => canonical_path(&format!("/run/{}", rest.join("/"))),
             _ => return path,
         };
@@ -212,7 +214,10 @@ fn key_of(kind: &str, value: &Value) -> Result<BackendKey, String> {
     match kind {
         "csi" => match text("volumeHandle") {
             Ok(handle) => Ok(BackendKey::csi(&text("driver")?, &handle)),
-            Err(_) => Err(format!("csi.volumeHandle is missing (driver {:?}): an inline volume does not tell what is in it", optional("driver"))),
+            Err(_) => Err(format!(
+                "csi.volumeHandle is missing (driver {:?}): an inline volume does not tell what is in it",
+                optional("driver")
+            )),
         },
         "nfs" => {
             let (server, path) = (text("server")?, text("path")?);
@@ -242,14 +247,21 @@ fn key_of(kind: &str, value: &Value) -> Result<BackendKey, String> {
         "gcePersistentDisk" => key(text("pdName")?),
         "gitRepo" => key(text("repository")?),
         "glusterfs" => key(format!("{}:{}", text("endpoints")?, canonical_path(&text("path")?))),
-        "iscsi" => key(format!("{}:{}:{}", text("targetPortal")?.to_ascii_lowercase(), text("iqn")?.to_ascii_lowercase(), number("lun"))),
+        "iscsi" => key(format!(
+            "{}:{}:{}",
+            text("targetPortal")?.to_ascii_lowercase(),
+            text("iqn")?.to_ascii_lowercase(),
+            number("lun")
+        )),
         "photonPersistentDisk" => key(text("pdID")?),
         "quobyte" => key(format!("{}:{}", text("registry")?.to_ascii_lowercase(), text("volume")?)),
         "rbd" => {
             let pool = text("pool").unwrap_or_else(|_| "rbd".into());
             key(format!("{}:{pool}:{}", list("monitors"), text("image")?))
         }
-        "scaleIO" => key(format!("{}:{}:{}", text("gateway")?.to_ascii_lowercase(), text("system")?, text("volumeName")?)),
+        "scaleIO" => {
+            key(format!("{}:{}:{}", text("gateway")?.to_ascii_lowercase(), text("system")?, text("volumeName")?))
+        }
         "storageos" => key(format!("{}:{}", optional("volumeNamespace"), text("volumeName")?)),
         "vsphereVolume" => key(text("volumePath")?),
         other => Err(format!("volume source {other} is not known")),
@@ -273,19 +285,31 @@ mod tests {
 
     #[test]
     fn keys_of_known_sources() {
-        assert_eq!(key(json!({"csi": {"driver": "EBS.csi.aws.com", "volumeHandle": "vol-0A1b"}})), "v1:csi:ebs.csi.aws.com:vol-0A1b");
-        assert_eq!(key(json!({"nfs": {"server": "NAS.example.com.", "path": "/models//orion/./v3/"}})), "v1:nfs:nas.example.com:/models/orion/v3");
+        assert_eq!(
+            key(json!({"csi": {"driver": "EBS.csi.aws.com", "volumeHandle": "vol-0A1b"}})),
+            "v1:csi:ebs.csi.aws.com:vol-0A1b"
+        );
+        assert_eq!(
+            key(json!({"nfs": {"server": "NAS.example.com.", "path": "/models//orion/./v3/"}})),
+            "v1:nfs:nas.example.com:/models/orion/v3"
+        );
         assert_eq!(key(json!({"nfs": {"server": "[FD00:0::1]", "path": "/a"}})), "v1:nfs:fd00::1:/a");
         assert_eq!(key(json!({"hostPath": {"path": "/srv/x/../models"}})), "v1:host:/srv/models");
         assert_eq!(key(json!({"local": {"path": "/srv/models/"}})), "v1:host:/srv/models");
         assert_eq!(key(json!({"hostPath": {"path": "/proc/1/root/var/run/models"}})), "v1:host:/run/models");
-        assert_eq!(key(json!({"rbd": {"monitors": ["b", "A", "b"], "image": "i"}, "accessModes": []})), "v1:rbd:a,b:rbd:i");
+        assert_eq!(
+            key(json!({"rbd": {"monitors": ["b", "A", "b"], "image": "i"}, "accessModes": []})),
+            "v1:rbd:a,b:rbd:i"
+        );
     }
 
     #[test]
     fn what_has_no_key_says_why() {
         let error = |source| of_volume_source(&source).unwrap_err();
-        assert_eq!(error(json!({"csi": {"driver": "x"}})), "csi.volumeHandle is missing (driver \"x\"): an inline volume does not tell what is in it");
+        assert_eq!(
+            error(json!({"csi": {"driver": "x"}})),
+            "csi.volumeHandle is missing (driver \"x\"): an inline volume does not tell what is in it"
+        );
         assert_eq!(error(json!({"nfs": {"server": "a", "path": "b"}})), "nfs.path \"b\" is not absolute");
         assert_eq!(error(json!({"quantumDisk": {}})), "the volume names no storage of a type that is known");
         assert_eq!(error(json!({"nfs": {}, "csi": {}})), "the volume names two kinds of storage: csi and nfs");
@@ -294,7 +318,8 @@ mod tests {
 
     #[test]
     fn overlap_is_by_steps() {
-        let (models, orion, other) = (BackendKey::host("/models"), BackendKey::host("/models/orion"), BackendKey::host("/models-2"));
+        let (models, orion, other) =
+            (BackendKey::host("/models"), BackendKey::host("/models/orion"), BackendKey::host("/models-2"));
         assert!(models.overlaps(&orion) && orion.overlaps(&models) && models.overlaps(&models));
         assert!(!models.overlaps(&other) && BackendKey::host("/").overlaps(&other));
         assert!(!BackendKey::nfs("a", "/models").overlaps(&models));
@@ -313,8 +338,11 @@ mod tests {
     }
 
     fn path() -> impl Strategy<Value = String> {
-        prop::collection::vec(prop::sample::select(vec!["a", "b", ".", "..", "", "proc", "1", "root", "var", "run"]), 0..7)
-            .prop_map(|steps| format!("/{}", steps.join("/")))
+        prop::collection::vec(
+            prop::sample::select(vec!["a", "b", ".", "..", "", "proc", "1", "root", "var", "run"]),
+            0..7,
+        )
+        .prop_map(|steps| format!("/{}", steps.join("/")))
     }
 
     fn any_key() -> impl Strategy<Value = BackendKey> {

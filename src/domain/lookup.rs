@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use super::backend::BackendKey;
 use super::decision::Violation;
 use super::rules::Rule;
-use super::world::{Artifact, ArtifactLocation, Claim, ClaimName, Environment, EnvironmentMember, LocationSource, World};
+use super::world::{
+    Artifact, ArtifactLocation, Claim, ClaimName, Environment, EnvironmentMember, LocationSource, World,
+};
 
 /// What a namespace is to the environments.
 #[derive(Clone, Debug)]
@@ -110,7 +112,8 @@ impl World {
     }
 
     fn storage_of<'a>(&'a self, name: &ClaimName, claim: &'a Claim) -> ClaimStorage<'a> {
-        let reserved = || self.volumes.iter().find(|(_, v)| v.claim.as_ref() == Some(name)).map(|(volume, _)| volume.as_str());
+        let reserved =
+            || self.volumes.iter().find(|(_, v)| v.claim.as_ref() == Some(name)).map(|(volume, _)| volume.as_str());
         let Some(volume) = claim.volume.as_deref().filter(|v| !v.is_empty()).or_else(reserved) else {
             return ClaimStorage::Unbound;
         };
@@ -169,7 +172,11 @@ impl World {
     }
 
     /// The locations of an artifact whose storage overlaps this key, with their keys.
-    pub fn locations_at<'a>(&'a self, artifact: &'a Artifact, key: &BackendKey) -> Vec<(&'a ArtifactLocation, BackendKey)> {
+    pub fn locations_at<'a>(
+        &'a self,
+        artifact: &'a Artifact,
+        key: &BackendKey,
+    ) -> Vec<(&'a ArtifactLocation, BackendKey)> {
         let mut found = Vec::new();
         for (location, own) in self.keys_of(artifact) {
             if let Ok(own) = own
@@ -204,11 +211,17 @@ impl World {
     /// # Errors
     /// The rule that is broken (WL-101, WL-102 or WL-103), the fact and the remedy.
     pub fn permits(&self, artifact: &Artifact, namespace: &str, service_account: &str) -> Result<(), Violation> {
-        self.refusal(artifact, namespace, Some(service_account)).map_or(Ok(()), |refusal| Err(refusal.violation(artifact)))
+        self.refusal(artifact, namespace, Some(service_account))
+            .map_or(Ok(()), |refusal| Err(refusal.violation(artifact)))
     }
 
     /// Why an artifact may not be in a namespace (and, if given, with a service account); `None` if it may.
-    pub(super) fn refusal(&self, artifact: &Artifact, namespace: &str, service_account: Option<&str>) -> Option<Refusal> {
+    pub(super) fn refusal(
+        &self,
+        artifact: &Artifact,
+        namespace: &str,
+        service_account: Option<&str>,
+    ) -> Option<Refusal> {
         let outside = |place: String| Refusal {
             rule: Rule::NotPermittedHere,
             reason: format!("not permitted in namespace {namespace:?} ({place})"),
@@ -324,6 +337,10 @@ pub(super) struct Refusal {
 
 impl Refusal {
     fn violation(self, artifact: &Artifact) -> Violation {
-        Violation { rule: self.rule, fact: format!("WeightArtifact {:?} is {}", artifact.name, self.reason), remedy: self.remedy }
+        Violation {
+            rule: self.rule,
+            fact: format!("WeightArtifact {:?} is {}", artifact.name, self.reason),
+            remedy: self.remedy,
+        }
     }
 }

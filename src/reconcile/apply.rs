@@ -104,14 +104,7 @@ struct Settled {
 impl Writer {
     /// A writer that writes only while `leading` is true. `instance` (the name of the pod) is reported in events.
     pub fn new(client: Client, writes: Writes, leading: tokio::sync::watch::Receiver<bool>, instance: &str) -> Self {
-        Self {
-            client,
-            writes,
-            leading,
-            instance: instance.into(),
-            settled: Arc::default(),
-            repairs: Arc::default(),
-        }
+        Self { client, writes, leading, instance: instance.into(), settled: Arc::default(), repairs: Arc::default() }
     }
 
     /// The client, for reads.
@@ -248,7 +241,11 @@ impl Writer {
             "metadata": {"resourceVersion": current.meta().resource_version, "finalizers": finalizers}
         });
         self.api::<K>(&id)
-            .patch(&id.name, &PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }, &Patch::Merge(patch))
+            .patch(
+                &id.name,
+                &PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() },
+                &Patch::Merge(patch),
+            )
             .await
             .map_err(|error| ReconcileError::api("set the finalizer of", id, error))?;
         Ok(Applied::Updated)
@@ -355,10 +352,12 @@ impl Writer {
         let mut wanted = to_value(id, desired)?;
         wanted["apiVersion"] = K::api_version(&()).into();
         wanted["kind"] = K::kind(&()).into();
-        let label = wanted.pointer("/metadata/labels").and_then(|labels| labels.get(MANAGED_BY.0)).and_then(Value::as_str);
+        let label =
+            wanted.pointer("/metadata/labels").and_then(|labels| labels.get(MANAGED_BY.0)).and_then(Value::as_str);
         let owner = wanted.pointer("/metadata/annotations").and_then(|annotations| annotations.get(OWNER));
         if id.name.is_empty() || label != Some(MANAGED_BY.1) || owner.is_none() {
-            let reason = format!("it needs a name, the label {}={} and the annotation {OWNER}", MANAGED_BY.0, MANAGED_BY.1);
+            let reason =
+                format!("it needs a name, the label {}={} and the annotation {OWNER}", MANAGED_BY.0, MANAGED_BY.1);
             return Err(ReconcileError::Rendered { object: id.clone(), reason });
         }
         Ok(wanted)
@@ -436,7 +435,8 @@ mod tests {
 
     #[test]
     fn an_object_that_lost_its_marks_is_still_ours() {
-        let live = json!({"metadata": {"managedFields": [{"manager": "weightlock", "operation": "Apply", "fieldsV1": {}}]}});
+        let live =
+            json!({"metadata": {"managedFields": [{"manager": "weightlock", "operation": "Apply", "fieldsV1": {}}]}});
         assert!(check_ownership(&id(), &live).is_ok());
     }
 

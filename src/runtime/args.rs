@@ -49,7 +49,13 @@ pub struct InstallationArgs {
     #[arg(long = "gpu-resource", env = "WEIGHTLOCK_GPU_RESOURCES", value_delimiter = ',')]
     pub gpu_resources: Vec<String>,
     /// What becomes of GPU pods outside every environment.
-    #[arg(long, env = "WEIGHTLOCK_GPU_PODS_OUTSIDE_ENVIRONMENTS", value_enum, default_value = "Warn", ignore_case = true)]
+    #[arg(
+        long,
+        env = "WEIGHTLOCK_GPU_PODS_OUTSIDE_ENVIRONMENTS",
+        value_enum,
+        default_value = "Warn",
+        ignore_case = true
+    )]
     pub gpu_pods_outside_environments: OutsideRule,
     /// Namespace that Weightlock runs in.
     #[arg(long, env = "POD_NAMESPACE", default_value = "weightlock-system")]

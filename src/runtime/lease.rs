@@ -155,7 +155,9 @@ impl Leadership<'_> {
                     tracing::warn!(lease = %self.elector.lease(), %error, "cannot renew the lease, trying again");
                     continue;
                 }
-                Ok(Err(Renewal::Failed(error))) => format!("it could not be renewed within {RENEW_DEADLINE:?}: {error}"),
+                Ok(Err(Renewal::Failed(error))) => {
+                    format!("it could not be renewed within {RENEW_DEADLINE:?}: {error}")
+                }
                 Err(_) => format!("it could not be renewed within {RENEW_DEADLINE:?}: the API server did not answer"),
             };
             return RuntimeError::LeaseLost { lease: self.elector.lease(), reason };
@@ -175,7 +177,8 @@ impl Leadership<'_> {
             // Someone wrote it, or it is gone. It is lost only if someone else holds it now.
             Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => {
                 let live = timely(api.get_opt(name)).await.map_err(Renewal::Failed)?;
-                let holder = live.as_ref().and_then(|live| live.spec.as_ref()).and_then(|spec| spec.holder_identity.clone());
+                let holder =
+                    live.as_ref().and_then(|live| live.spec.as_ref()).and_then(|spec| spec.holder_identity.clone());
                 match (live, holder) {
                     (Some(live), Some(holder)) if holder == *identity => {
                         self.lease = live;
@@ -292,7 +295,8 @@ mod tests {
         let (first, second) = (first.spec.unwrap(), second.spec.unwrap());
         assert_eq!((first.lease_transitions, second.lease_transitions), (Some(1), Some(2)));
         assert_eq!(second.holder_identity.as_deref(), Some("b"));
-        let again = claim(Some(Lease { spec: Some(second.clone()), ..Lease::default() }), "ns", "lease", "b").spec.unwrap();
+        let again =
+            claim(Some(Lease { spec: Some(second.clone()), ..Lease::default() }), "ns", "lease", "b").spec.unwrap();
         assert_eq!((again.lease_transitions, again.acquire_time), (Some(2), second.acquire_time));
     }
 }

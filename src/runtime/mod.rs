@@ -46,7 +46,9 @@ pub enum RuntimeError {
         what: &'static str,
     },
     /// There is no way to the API server.
-    #[error("cannot set up the client of the API server: {0}. Remedy: run in a pod with a service account, or set KUBECONFIG")]
+    #[error(
+        "cannot set up the client of the API server: {0}. Remedy: run in a pod with a service account, or set KUBECONFIG"
+    )]
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The address for health and metrics is taken or not allowed.
     #[error("--health-listen {address}: cannot listen: {source}")]

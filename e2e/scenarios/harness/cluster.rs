@@ -79,8 +79,10 @@ pub async fn helm(args: &[&str]) -> Ran {
     blocking(tool("helm"), args, "", 240).await
 }
 
-/// `e2e/cluster/cluster ARGS`.
+/// `e2e/cluster/cluster ARGS`, for the cluster that the tests run on.
 pub async fn cluster(args: &[&str]) -> Ran {
+    let name = std::env::var("WEIGHTLOCK_TEST_CLUSTER").unwrap_or_else(|_| "weightlock".to_string());
+    let args = &[&["--name", name.as_str()], args].concat();
     blocking(root().join("e2e/cluster/cluster").display().to_string(), args, "", 120).await
 }
 

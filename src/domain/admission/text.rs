@@ -33,7 +33,8 @@ pub fn denial_text(kind: &str, namespace: &str, name: &str, decision: &Decision)
     if count > LISTED {
         let _ = writeln!(text, "… and {} more.", count - LISTED);
     }
-    let rules = decision.violations.first().map(|v| format!("Rules: docs/rules.md#{}", v.rule.anchor())).unwrap_or_default();
+    let rules =
+        decision.violations.first().map(|v| format!("Rules: docs/rules.md#{}", v.rule.anchor())).unwrap_or_default();
     // A connection has no manifest to check.
     if decision.violations.iter().all(|v| v.rule == Rule::Connection) {
         text.push_str(&rules);
