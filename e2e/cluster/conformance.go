@@ -20,6 +20,7 @@ func runConformance(ctx context.Context, a *app, args []string) error {
 	}
 	fs := a.flags("conformance")
 	negative := fs.Bool("negative", false, "")
+	ifChanged := fs.Bool("if-changed", false, "")
 	rest, err := parse(fs, args, 1, 1)
 	if err != nil {
 		return err
@@ -37,6 +38,16 @@ func runConformance(ctx context.Context, a *app, args []string) error {
 	c, set, err := a.openBuilt(ctx)
 	if err != nil {
 		return err
+	}
+	if *ifChanged {
+		when, ok, err := conformance.Proved(set, *negative)
+		if err != nil {
+			return err
+		}
+		if ok {
+			a.log.Printf("conformance netpol: nothing that it depends on changed since %s", when)
+			return nil
+		}
 	}
 	if c.Running() != nil || !c.Serves(o) {
 		a.log.Printf("cluster %s does not run with policy enforcement %q: making one named %s for this run", a.name, o.PolicyEnforcement, conformanceCluster)
