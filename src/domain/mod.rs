@@ -9,6 +9,7 @@ pub mod decision;
 pub mod lookup;
 pub mod request;
 pub mod rules;
+pub mod webhook_scope;
 pub mod world;
 
 pub use backend::BackendKey;

@@ -4,10 +4,12 @@
 //! asks for with what is there and lets the [`apply::Writer`] do the rest; in steady state it writes nothing.
 
 pub mod apply;
+pub mod certificate;
 mod drift;
 pub mod error;
 pub mod events;
 mod repair;
+pub mod webhook_configuration;
 
 use std::{sync::Arc, time::Instant};
 

@@ -23,14 +23,7 @@ use crate::domain::rules::Rule;
 use crate::domain::{Decision, Request, Violation, World};
 use crate::index::Index;
 
-/// Path of the mutating webhook.
-pub const MUTATE: &str = "/mutate";
-/// Path of the validating webhook.
-pub const VALIDATE: &str = "/validate";
-/// Path of the mutating webhook for namespaces in Audit mode: what cannot be decided is allowed with a warning.
-pub const AUDIT_MUTATE: &str = "/audit/mutate";
-/// Path of the validating webhook for namespaces in Audit mode.
-pub const AUDIT_VALIDATE: &str = "/audit/validate";
+pub use crate::render::webhook_configuration::{AUDIT_MUTATE, AUDIT_VALIDATE, MUTATE, VALIDATE};
 
 /// Size of the largest body that is read, in bytes: an object and its former self at the API server's limit of 3 MiB each.
 pub const BODY_LIMIT: usize = 8 << 20;

@@ -1,0 +1,229 @@
+//! The webhook configurations, from the namespaces they are for.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::{
+    MatchCondition, MutatingWebhook, MutatingWebhookConfiguration, RuleWithOperations, ServiceReference,
+    ValidatingWebhook, ValidatingWebhookConfiguration, WebhookClientConfig,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
+
+use crate::domain::webhook_scope::WebhookScope;
+
+/// Name of both configurations.
+pub const NAME: &str = "weightlock";
+/// Service in front of the webhook's pods.
+pub const SERVICE_NAME: &str = "weightlock-webhook";
+/// Port of the Service.
+pub const SERVICE_PORT: i32 = 443;
+/// Seconds that the API server waits. The webhook answers well within.
+pub const TIMEOUT_SECONDS: i32 = 5;
+
+/// Path of the mutating webhook.
+pub const MUTATE: &str = "/mutate";
+/// Path of the validating webhook.
+pub const VALIDATE: &str = "/validate";
+/// Path of the mutating webhook for namespaces in Audit mode: what cannot be decided is allowed with a warning.
+pub const AUDIT_MUTATE: &str = "/audit/mutate";
+/// Path of the validating webhook for namespaces in Audit mode.
+pub const AUDIT_VALIDATE: &str = "/audit/validate";
+
+/// Where the API server finds the webhook.
+#[derive(Clone, Debug)]
+pub struct Target<'a> {
+    /// Namespace of the Service.
+    pub namespace: &'a str,
+    /// Certificates (PEM) by which the webhook is known. Empty: the API server will trust none, and so refuse.
+    pub ca_bundle: &'a [u8],
+}
+
+/// The mutating configuration. It has no webhook where there is no namespace.
+pub fn mutating(scope: &WebhookScope, target: &Target<'_>) -> MutatingWebhookConfiguration {
+    let webhook = |name: &str, path: &str, namespaces: &BTreeSet<String>, failure_policy: &str| MutatingWebhook {
+        name: name.to_owned(),
+        client_config: client_config(target, path),
+        rules: Some(vec![rule(&["CREATE"], &["pods"])]),
+        namespace_selector: Some(selector(namespaces)),
+        failure_policy: Some(failure_policy.to_owned()),
+        match_policy: Some("Equivalent".to_owned()),
+        side_effects: "None".to_owned(),
+        timeout_seconds: Some(TIMEOUT_SECONDS),
+        admission_review_versions: vec!["v1".to_owned()],
+        // Another webhook may add a container after us; then we look again.
+        reinvocation_policy: Some("IfNeeded".to_owned()),
+        ..MutatingWebhook::default()
+    };
+    let mut webhooks = Vec::new();
+    if !scope.enforced.is_empty() {
+        webhooks.push(webhook("inject.weightlock.dev", MUTATE, &scope.enforced, "Fail"));
+    }
+    if !scope.audited.is_empty() {
+        webhooks.push(webhook("inject.audit.weightlock.dev", AUDIT_MUTATE, &scope.audited, "Ignore"));
+    }
+    MutatingWebhookConfiguration { metadata: metadata(), webhooks: Some(webhooks) }
+}
+
+/// The validating configuration. It has no webhook where there is no namespace.
+pub fn validating(scope: &WebhookScope, target: &Target<'_>) -> ValidatingWebhookConfiguration {
+    let webhook = |name: &str, path: &str, namespaces: &BTreeSet<String>, failure_policy: &str| ValidatingWebhook {
+        name: name.to_owned(),
+        client_config: client_config(target, path),
+        rules: Some(vec![
+            rule(&["CREATE", "UPDATE"], &["pods"]),
+            rule(&["UPDATE"], &["pods/ephemeralcontainers", "pods/resize"]),
+            rule(&["CONNECT"], &["pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "services/proxy"]),
+        ]),
+        namespace_selector: Some(selector(namespaces)),
+        match_conditions: Some(conditions()),
+        failure_policy: Some(failure_policy.to_owned()),
+        match_policy: Some("Equivalent".to_owned()),
+        side_effects: "None".to_owned(),
+        timeout_seconds: Some(TIMEOUT_SECONDS),
+        admission_review_versions: vec!["v1".to_owned()],
+        ..ValidatingWebhook::default()
+    };
+    let mut webhooks = Vec::new();
+    if !scope.enforced.is_empty() {
+        webhooks.push(webhook("pods.weightlock.dev", VALIDATE, &scope.enforced, "Fail"));
+    }
+    if !scope.audited.is_empty() {
+        webhooks.push(webhook("pods.audit.weightlock.dev", AUDIT_VALIDATE, &scope.audited, "Ignore"));
+    }
+    ValidatingWebhookConfiguration { metadata: metadata(), webhooks: Some(webhooks) }
+}
+
+/// What keeps finalizers, job tracking and label changes going with every pod of ours dead.
+fn conditions() -> Vec<MatchCondition> {
+    let condition = |name: &str, expression: String| MatchCondition { name: name.to_owned(), expression };
+    // Reserved: the annotation that limits bandwidth, and every key of ours.
+    let annotation = |from: &str, to: &str| {
+        format!(
+            "{from}.metadata.?annotations.orValue({{}}).exists(k, (k == 'kubernetes.io/egress-bandwidth' || \
+             k.contains('weightlock.dev/')) && {from}.metadata.?annotations[?k] != {to}.metadata.?annotations[?k])"
+        )
+    };
+    let label = |from: &str, to: &str| {
+        format!(
+            "{from}.metadata.?labels.orValue({{}}).exists(k, k.contains('weightlock.dev/') && \
+             {from}.metadata.?labels[?k] != {to}.metadata.?labels[?k])"
+        )
+    };
+    vec![
+        condition(
+            "not-being-deleted",
+            "request.operation != 'UPDATE' || !has(object.metadata.deletionTimestamp)".to_owned(),
+        ),
+        condition(
+            "spec-or-reserved-metadata-changes",
+            [
+                "request.operation != 'UPDATE'".to_owned(),
+                "object.spec != oldObject.spec".to_owned(),
+                annotation("object", "oldObject"),
+                annotation("oldObject", "object"),
+                label("object", "oldObject"),
+                label("oldObject", "object"),
+            ]
+            .join(" || "),
+        ),
+    ]
+}
+
+fn rule(operations: &[&str], resources: &[&str]) -> RuleWithOperations {
+    let owned = |list: &[&str]| Some(list.iter().map(|s| (*s).to_owned()).collect());
+    RuleWithOperations {
+        api_groups: owned(&[""]),
+        api_versions: owned(&["v1"]),
+        operations: owned(operations),
+        resources: owned(resources),
+        scope: Some("Namespaced".to_owned()),
+    }
+}
+
+/// By the name that the API server itself writes on each namespace, which nobody can change.
+fn selector(namespaces: &BTreeSet<String>) -> LabelSelector {
+    LabelSelector {
+        match_expressions: Some(vec![LabelSelectorRequirement {
+            key: "kubernetes.io/metadata.name".to_owned(),
+            operator: "In".to_owned(),
+            values: Some(namespaces.iter().cloned().collect()),
+        }]),
+        match_labels: None,
+    }
+}
+
+fn client_config(target: &Target<'_>, path: &str) -> WebhookClientConfig {
+    WebhookClientConfig {
+        ca_bundle: (!target.ca_bundle.is_empty()).then(|| ByteString(target.ca_bundle.to_vec())),
+        service: Some(ServiceReference {
+            namespace: target.namespace.to_owned(),
+            name: SERVICE_NAME.to_owned(),
+            path: Some(path.to_owned()),
+            port: Some(SERVICE_PORT),
+        }),
+        url: None,
+    }
+}
+
+fn metadata() -> ObjectMeta {
+    ObjectMeta {
+        name: Some(NAME.to_owned()),
+        labels: Some(super::labels(None)),
+        annotations: Some(super::owner(None)),
+        ..ObjectMeta::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(enforced: &[&str], audited: &[&str]) -> WebhookScope {
+        let set = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+        WebhookScope { enforced: set(enforced), audited: set(audited) }
+    }
+
+    const TARGET: Target<'static> = Target { namespace: "weightlock-system", ca_bundle: b"PEM" };
+
+    /// Compares with `tests/golden/webhook/NAME.json`; `WEIGHTLOCK_BLESS=1` writes it anew.
+    fn golden(name: &str, scope: &WebhookScope) {
+        let path = format!("{}/tests/golden/webhook/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let rendered = serde_json::json!([mutating(scope, &TARGET), validating(scope, &TARGET)]);
+        let rendered = format!("{}\n", serde_json::to_string_pretty(&rendered).unwrap());
+        if std::env::var_os("WEIGHTLOCK_BLESS").is_some() {
+            std::fs::write(&path, &rendered).unwrap();
+        }
+        let wanted = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(rendered, wanted, "{path} differs; WEIGHTLOCK_BLESS=1 writes it anew");
+    }
+
+    #[test]
+    fn without_a_namespace_there_is_no_webhook() {
+        let empty = scope(&[], &[]);
+        assert_eq!(validating(&empty, &TARGET).webhooks, Some(vec![]));
+        assert_eq!(mutating(&empty, &TARGET).webhooks, Some(vec![]));
+        golden("none", &empty);
+    }
+
+    #[test]
+    fn enforced_namespaces_fail_closed() {
+        golden("enforce", &scope(&["eval", "llm-serving"], &[]));
+    }
+
+    #[test]
+    fn audited_namespaces_are_apart_and_do_not_feel_an_outage() {
+        golden("enforce-and-audit", &scope(&["llm-serving"], &["research"]));
+        let audited = scope(&[], &["research"]);
+        let policies: Vec<_> =
+            validating(&audited, &TARGET).webhooks.unwrap().into_iter().map(|w| w.failure_policy.unwrap()).collect();
+        assert_eq!(policies, ["Ignore"]);
+    }
+
+    #[test]
+    fn without_a_bundle_no_certificate_is_trusted() {
+        let target = Target { namespace: "wl", ca_bundle: b"" };
+        let webhooks = validating(&scope(&["a"], &[]), &target).webhooks.unwrap();
+        assert_eq!(webhooks[0].client_config.ca_bundle, None);
+        assert_eq!(webhooks[0].failure_policy.as_deref(), Some("Fail"));
+    }
+}
