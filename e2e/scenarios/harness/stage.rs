@@ -47,6 +47,7 @@ where
     F: FnOnce(std::sync::Arc<Stage>) -> Fut,
     Fut: Future<Output = ()>,
 {
+    let start = std::time::Instant::now();
     let stage = std::sync::Arc::new(Stage::new(name).await);
     let outcome = AssertUnwindSafe(play(stage.clone())).catch_unwind().await;
     if outcome.is_err() && std::env::var_os("WEIGHTLOCK_TEST_KEEP").is_some() {
@@ -54,9 +55,18 @@ where
     } else {
         stage.clear().await;
     }
+    note_time(name, start.elapsed());
     if let Err(cause) = outcome {
         std::panic::resume_unwind(cause);
     }
+}
+
+/// Adds a line to the file that `e2e/test` reads the slowest scenarios from.
+fn note_time(name: &str, took: std::time::Duration) {
+    use std::io::Write;
+    let Some(path) = std::env::var_os("WEIGHTLOCK_TEST_TIMES") else { return };
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+    file.write_all(format!("{:7.1} s  {name}\n", took.as_secs_f64()).as_bytes()).unwrap();
 }
 
 impl Stage {
