@@ -137,6 +137,9 @@ func (c *Cluster) CheckWeights(i int) (string, error) {
 	return dir, err
 }
 
+// APIPort is the loopback port of the API server, 0 before it was chosen.
+func (c *Cluster) APIPort() int { return c.state.APIPort }
+
 // Serves tells whether the cluster has nodes and treats network policies as the options say.
 func (c *Cluster) Serves(o Options) bool {
 	return !c.state.ControlPlaneOnly && c.state.PolicyEnforcement == o.PolicyEnforcement

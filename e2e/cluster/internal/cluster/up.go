@@ -176,7 +176,7 @@ func (c *Cluster) waitForAPI(ctx context.Context) error {
 // finish brings a cluster whose API serves and whose nodes have booted to where pods can run.
 func (c *Cluster) finish(ctx context.Context) error {
 	if c.state.ControlPlaneOnly {
-		return c.poll(ctx, "default service account", apiLimit, c.serviceAccountsReady, c.logFile(controlPlane, controllerManager.name))
+		return c.waitForPods(ctx)
 	}
 	step := c.log.Step(fmt.Sprintf("start %d nodes", len(c.nodes())), 10*time.Second)
 	err := c.joinNodes(ctx)
@@ -185,11 +185,18 @@ func (c *Cluster) finish(ctx context.Context) error {
 		return err
 	}
 	step = c.log.Step("start cluster DNS", 5*time.Second)
-	err = errors.Join(
-		c.poll(ctx, "default service account", apiLimit, c.serviceAccountsReady, c.logFile(controlPlane, controllerManager.name)),
-		c.poll(ctx, "CoreDNS", nodeLimit, c.dnsReady, c.logFile(nodeName(1), kubelet.name)))
+	err = c.waitForPods(ctx)
 	step.Done(err)
 	return err
+}
+
+// waitForPods waits until pods can be made and, on nodes, find each other by name.
+func (c *Cluster) waitForPods(ctx context.Context) error {
+	err := c.poll(ctx, "default service account", apiLimit, c.serviceAccountsReady, c.logFile(controlPlane, controllerManager.name))
+	if err != nil || c.state.ControlPlaneOnly {
+		return err
+	}
+	return c.poll(ctx, "CoreDNS", nodeLimit, c.dnsReady, c.logFile(nodeName(1), kubelet.name))
 }
 
 // joinNodes registers the nodes, starts their components and waits until they are Ready.
@@ -266,7 +273,10 @@ func (c *Cluster) repair(ctx context.Context) error {
 			}
 		}
 	}
-	if err := c.finish(ctx); err != nil {
+	if err := c.waitForNodes(ctx); err != nil {
+		return err
+	}
+	if err := c.waitForPods(ctx); err != nil {
 		return err
 	}
 	if !repaired {

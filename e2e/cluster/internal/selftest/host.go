@@ -2,6 +2,7 @@ package selftest
 
 import (
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"weightlock.dev/e2e/cluster/internal/cluster"
+	"weightlock.dev/e2e/cluster/internal/progress"
 )
 
 // hostState is what a cluster must leave on the host as it found it, one text per thing, by a name for people.
@@ -70,12 +72,48 @@ func readHost() (hostState, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries, err := filepath.Glob(filepath.Join(root, "*"))
-	state["cluster state"] = entries
-	for _, list := range state {
-		slices.Sort(list)
+	if state["cluster state"], err = filepath.Glob(filepath.Join(root, "*")); err != nil {
+		return nil, err
 	}
-	return state, err
+	others, err := otherClusters()
+	if err != nil {
+		return nil, err
+	}
+	state.without(others)
+	return state, nil
+}
+
+// otherCluster is what another cluster of this program has on the host.
+type otherCluster struct{ name, port string }
+
+func otherClusters() ([]otherCluster, error) {
+	names, err := cluster.List()
+	if err != nil {
+		return nil, err
+	}
+	var others []otherCluster
+	for _, name := range names {
+		if name == Name {
+			continue
+		}
+		c, err := cluster.Open(name, nil, progress.New(io.Discard))
+		if err != nil {
+			return nil, err
+		}
+		others = append(others, otherCluster{name, fmt.Sprint(c.APIPort())})
+	}
+	return others, nil
+}
+
+// without leaves out what belongs to other clusters, which may come and go during the test.
+func (s hostState) without(others []otherCluster) {
+	for _, o := range others {
+		s["cgroups"] = slices.DeleteFunc(s["cgroups"], func(v string) bool { return filepath.Base(v) == "wl-"+o.name })
+		s["listening ports"] = slices.DeleteFunc(s["listening ports"], func(v string) bool { return v == o.port })
+		s["cluster state"] = slices.DeleteFunc(s["cluster state"], func(v string) bool {
+			return filepath.Base(v) == o.name || filepath.Base(v) == "."+o.name+".lock"
+		})
+	}
 }
 
 // listeningPorts gives the TCP ports on which something listens.

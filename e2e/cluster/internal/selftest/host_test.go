@@ -45,3 +45,13 @@ func TestContainsWantsTheRightFailure(t *testing.T) {
 		t.Error("another failure is accepted")
 	}
 }
+
+func TestOtherClustersAreLeftOut(t *testing.T) {
+	state := hostState{"cgroups": {"/c/wl-dev", "/c/wl-selftest"}, "listening ports": {"1", "2"}, "cluster state": {"/s/dev", "/s/.dev.lock", "/s/selftest"}}
+	state.without([]otherCluster{{"dev", "1"}})
+	left := differences(hostState{}, state)
+	want := []string{"cgroups: new: /c/wl-selftest", "cluster state: new: /s/selftest", "listening ports: new: 2"}
+	if !slices.Equal(left, want) {
+		t.Errorf("%q, want %q", left, want)
+	}
+}

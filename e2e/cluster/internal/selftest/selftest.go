@@ -137,7 +137,7 @@ func (t *test) eventually(limit time.Duration, check func() error) error {
 
 // exec runs a shell command in a pod.
 func (t *test) exec(pod, script string) (string, error) {
-	return t.kubectl("", "exec", pod, "--", "timeout", "20", "/bin/sh", "-c", script)
+	return t.kubectl("", "exec", pod, "--", "/bin/busybox", "timeout", "20", "/bin/sh", "-c", script)
 }
 
 // wants compares what a command printed.

@@ -49,10 +49,10 @@ func (t *test) gpu() error {
 	return err
 }
 
-// reach lets the client ask the server, by the name and address of its Service.
+// reach lets the client connect to the server, by the name and address of its Service.
 func (t *test) reach() error {
-	got, err := t.exec("client", "wget -q -T 3 -O - http://server.default.svc.cluster.local/echo?msg=hello")
-	return wants(got, err, "hello")
+	_, err := t.exec("client", "/agnhost connect --timeout=3s server.default.svc.cluster.local:80")
+	return err
 }
 
 func (t *test) dns() error {
@@ -160,7 +160,7 @@ func (t *test) cuts(kind, policy string) error {
 	if _, err := t.kubectl(policy, "apply", "-f", "-"); err != nil {
 		return err
 	}
-	err := t.eventually(20*time.Second, func() error { return contains(t.reach(), "download timed out") })
+	err := t.eventually(20*time.Second, func() error { return contains(t.reach(), "TIMEOUT") })
 	if _, deleteErr := t.kubectl("", "delete", kind, "deny"); deleteErr != nil {
 		return errors.Join(err, deleteErr)
 	}
