@@ -177,15 +177,8 @@ impl World {
         artifact: &'a Artifact,
         key: &BackendKey,
     ) -> Vec<(&'a ArtifactLocation, BackendKey)> {
-        let mut found = Vec::new();
-        for (location, own) in self.keys_of(artifact) {
-            if let Ok(own) = own
-                && own.overlaps(key)
-            {
-                found.push((location, own));
-            }
-        }
-        found
+        let keys = self.keys_of(artifact).into_iter();
+        keys.filter_map(|(location, own)| own.ok().filter(|own| own.overlaps(key)).map(|own| (location, own))).collect()
     }
 
     /// The environments in which an artifact may be mounted and that exist, by name.

@@ -1,18 +1,40 @@
 //! Admission: what must be true of a pod that could read weights.
 //!
 //! [`shape`] is the mutation, [`decide`] the validation of the final object, and [`denial_text`] what its author reads.
-//! All are pure and total: objects come as raw JSON, and what cannot be read or told is a violation.
+//! All are pure and total: objects come as raw JSON, and what cannot be read or told is a violation. [`decide`] takes a
+//! pod as it is after [`shape`]: whoever starts from a manifest shapes it first.
 
+mod assessment;
+mod gpu;
+mod hardening;
+mod identity;
+mod pod;
+mod running;
+mod shape;
+mod storage;
 mod text;
+mod verification;
+mod verifier;
+mod volumes;
+
+#[cfg(test)]
+mod tests;
 
 use serde_json::Value;
 
-use super::decision::{Decision, Violation};
-use super::request::Request;
+use super::decision::Decision;
+use super::lookup::Membership;
+use super::request::{Operation, Request};
 use super::rules::Rule;
-use super::world::World;
+use super::world::{Environment, GpuPodsOutside, World};
+use crate::api::Mode;
+use assessment::Assessment;
+use shape::Aspects;
+use text::Findings;
 
+pub use shape::EGRESS_BANDWIDTH;
 pub use text::denial_text;
+pub use verifier::VERIFIER;
 
 /// What [`shape`] makes of an object.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,17 +46,144 @@ pub struct Shaped {
 }
 
 /// Decides on a request. Never panics; what cannot be decided is not allowed.
+///
+/// Decided are pods (creation, update, connections), connections to services, and what claims and volumes bind. Requests
+/// about anything else concern no rule.
 pub fn decide(world: &World, request: &Request<'_>) -> Decision {
-    let _ = request;
-    let why = world.undecidable().unwrap_or_else(|| "no rule has decided".into());
-    Decision {
-        violations: vec![Violation { rule: Rule::NotSynced, fact: why, remedy: "retry in a few seconds.".into() }],
-        warnings: Vec::new(),
+    let mut findings = Findings::default();
+    if request.operation == Operation::Delete || !request.group.is_empty() {
+        return findings.decision();
+    }
+    match (request.resource, request.operation) {
+        ("pods", Operation::Create) if request.subresource.is_none() => {
+            synced(world, &mut findings, |f| create(world, request, f))
+        }
+        ("pods", Operation::Update) => {
+            synced(world, &mut findings, |f| in_environment(world, request, f, running::update))
+        }
+        ("pods" | "services", Operation::Connect) => {
+            synced(world, &mut findings, |f| in_environment(world, request, f, running::connect))
+        }
+        ("persistentvolumeclaims" | "persistentvolumes", Operation::Create | Operation::Update)
+            if request.subresource.is_none() && !request.object.is_some_and(running::is_going) =>
+        {
+            let rule = if request.resource == "persistentvolumes" { storage::volume } else { storage::claim };
+            synced(world, &mut findings, |f| rule(world, request, f));
+        }
+        _ => {}
+    }
+    findings.decision()
+}
+
+/// Makes of a new pod what the rules ask for where nothing contradicts them: the verifier, read-only mounts of weights,
+/// seccomp, no NET_RAW, the bandwidth annotation. Aspects in Audit change nothing. Idempotent.
+///
+/// What cannot be read or told is left as it is, for [`decide`] to refuse.
+pub fn shape(world: &World, request: &Request<'_>) -> Shaped {
+    let is_new_pod = request.operation == Operation::Create
+        && request.group.is_empty()
+        && request.resource == "pods"
+        && request.subresource.is_none();
+    let (true, Some(object), None) = (is_new_pod, request.object, world.undecidable()) else {
+        return Shaped::default();
+    };
+    let Membership::Member { environment, .. } = world.membership(request.namespace) else { return Shaped::default() };
+    let Ok(assessment) = Assessment::new(world, request.namespace, object) else { return Shaped::default() };
+    let shaped = shape::apply(&assessment, object, Aspects::of(environment));
+    Shaped { object: (shaped != *object).then_some(shaped), warnings: Vec::new() }
+}
+
+fn synced(world: &World, findings: &mut Findings, rules: impl FnOnce(&mut Findings)) {
+    match world.undecidable() {
+        Some(why) => findings.add(
+            Rule::NotSynced,
+            format!("it cannot be decided yet: {why}."),
+            "retry in a few seconds; if it stays, look at the log of weightlock-webhook.".into(),
+        ),
+        None => rules(findings),
     }
 }
 
-/// Makes of a new pod what the rules ask for where nothing contradicts them.
-pub fn shape(world: &World, request: &Request<'_>) -> Shaped {
-    let _ = (world, request);
-    Shaped::default()
+fn in_environment(
+    world: &World,
+    request: &Request<'_>,
+    findings: &mut Findings,
+    rule: fn(&Request<'_>, &Environment, &mut Findings),
+) {
+    if let Some(environment) = world.membership(request.namespace).environment() {
+        rule(request, environment, findings);
+        if environment.modes.admission == Mode::Audit {
+            findings.audit(|rule| rule == Rule::Malformed);
+        }
+    }
+}
+
+fn create(world: &World, request: &Request<'_>, findings: &mut Findings) {
+    let Some(object) = request.object else {
+        malformed(vec!["the request to create a pod lacks the object".into()], findings);
+        return;
+    };
+    let assessment = match Assessment::new(world, request.namespace, object) {
+        Ok(assessment) => assessment,
+        Err(problems) => {
+            malformed(problems, findings);
+            return;
+        }
+    };
+    let Some(environment) = assessment.environment() else {
+        outside(&assessment, findings);
+        return;
+    };
+    if environment.modes.admission == Mode::Enforce {
+        inside(&assessment, findings);
+        return;
+    }
+    // Audit changes nothing, so what is judged is the pod that Enforce would have made of it.
+    let aspects = Aspects { hardening: true, ..Aspects::of(environment) };
+    let shaped = shape::apply(&assessment, object, aspects);
+    match Assessment::new(world, request.namespace, &shaped) {
+        Ok(assessment) => inside(&assessment, findings),
+        Err(problems) => malformed(problems, findings),
+    }
+    // A namespace that was made again is not the one that the environment is to be lenient with.
+    let recreated = matches!(assessment.membership, Membership::Recreated { .. });
+    findings.audit(|rule| rule == Rule::Malformed || (recreated && rule == Rule::NamespaceNotPinned));
+}
+
+fn inside(assessment: &Assessment<'_>, findings: &mut Findings) {
+    identity::artifacts(assessment, findings);
+    identity::volumes(assessment, findings);
+    let weights = assessment.holds_weights();
+    if weights || assessment.gpu.is_some() {
+        identity::neighbours(assessment, findings);
+    }
+    if weights {
+        hardening::rules(assessment, true, findings);
+        verification::mounts(assessment, findings);
+    }
+    verification::verifier(assessment, findings);
+    verification::names(assessment, findings);
+}
+
+/// Outside every environment registered storage is refused, and GPU pods as the installation has it.
+fn outside(assessment: &Assessment<'_>, findings: &mut Findings) {
+    identity::artifacts(assessment, findings);
+    if assessment.holds_weights() {
+        hardening::rules(assessment, false, findings);
+    }
+    let Some(asked) = &assessment.gpu else { return };
+    let fact = format!("{asked} in namespace {:?}, which belongs to no environment.", assessment.namespace);
+    let remedy = "run it in a namespace of a WeightEnvironment, or add the namespace to one.";
+    match assessment.world.settings.gpu_pods_outside {
+        GpuPodsOutside::Allow => {}
+        GpuPodsOutside::Warn => findings.warn(format!("[{}] {fact} Remedy: {remedy}", Rule::GpuPodOutside.id())),
+        GpuPodsOutside::Deny => findings.add(Rule::GpuPodOutside, fact, remedy.into()),
+    }
+}
+
+fn malformed(problems: Vec<String>, findings: &mut Findings) {
+    for problem in problems {
+        let field = problem.split(' ').next().unwrap_or_default().to_owned();
+        findings.add(Rule::Malformed, format!("{problem}."), format!("correct {field}."));
+    }
 }

@@ -2,11 +2,49 @@
 
 use std::fmt::Write;
 
-use crate::domain::decision::Decision;
+use crate::domain::decision::{Decision, Violation};
 use crate::domain::rules::Rule;
 
 /// More violations than this are counted, not listed: messages of the API server have their limits.
 const LISTED: usize = 40;
+
+/// What was found so far.
+#[derive(Default)]
+pub(super) struct Findings {
+    decision: Decision,
+}
+
+impl Findings {
+    /// A rule is broken. What is said twice (a volume that is mounted through two sources) is said once.
+    pub fn add(&mut self, rule: Rule, fact: String, remedy: String) {
+        let violation = Violation { rule, fact, remedy };
+        if !self.decision.violations.contains(&violation) {
+            self.decision.violations.push(violation);
+        }
+    }
+
+    /// Something to know.
+    pub fn warn(&mut self, text: String) {
+        if !self.decision.warnings.contains(&text) {
+            self.decision.warnings.push(text);
+        }
+    }
+
+    /// Turns violations into warnings of the same text, but for those that `stays` holds on to.
+    pub fn audit(&mut self, stays: impl Fn(Rule) -> bool) {
+        let (stay, go): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.decision.violations).into_iter().partition(|v| stays(v.rule));
+        self.decision.violations = stay;
+        for violation in go {
+            self.warn(violation.to_string());
+        }
+    }
+
+    /// The decision.
+    pub fn decision(self) -> Decision {
+        self.decision
+    }
+}
 
 /// A string from an object, quoted, with control characters escaped and cut to a length that can be read.
 pub(super) fn quoted(text: &str) -> String {

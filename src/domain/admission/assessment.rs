@@ -1,0 +1,89 @@
+//! A pod together with what the world knows of it: computed once, read by every rule.
+
+use super::gpu;
+use super::pod::{Container, Pod};
+use super::volumes::{self, Content};
+use crate::api::Mode;
+use crate::domain::backend::BackendKey;
+use crate::domain::lookup::Membership;
+use crate::domain::world::{Artifact, Environment, World};
+
+/// A pod in its namespace.
+pub(super) struct Assessment<'a> {
+    pub world: &'a World,
+    pub namespace: &'a str,
+    pub pod: Pod<'a>,
+    pub membership: Membership<'a>,
+    /// What is behind each volume, in the order of `pod.volumes`.
+    pub contents: Vec<Vec<Content<'a>>>,
+    /// What it asks for, if it asks for a GPU.
+    pub gpu: Option<String>,
+}
+
+/// Registered storage in a volume of the pod.
+pub(super) struct Weights<'p, 'a> {
+    /// Name of the volume.
+    pub volume: &'a str,
+    /// How it was found.
+    pub via: &'p str,
+    /// Key of what is mounted.
+    pub key: &'p BackendKey,
+    pub artifact: &'a Artifact,
+}
+
+impl<'a> Assessment<'a> {
+    /// Reads a pod and looks its volumes up.
+    ///
+    /// # Errors
+    /// What is malformed, as sentences.
+    pub fn new(world: &'a World, namespace: &'a str, object: &'a serde_json::Value) -> Result<Self, Vec<String>> {
+        let pod = Pod::read(object)?;
+        let contents = pod.volumes.iter().map(|volume| volumes::contents(world, namespace, volume)).collect();
+        let gpu = gpu::asked(&pod, &world.settings.gpu_resources);
+        Ok(Self { world, namespace, pod, membership: world.membership(namespace), contents, gpu })
+    }
+
+    /// The environment whose rules hold here.
+    pub fn environment(&self) -> Option<&'a Environment> {
+        self.membership.environment()
+    }
+
+    /// Whether the environment has verifiers injected.
+    pub fn verifies(&self) -> bool {
+        self.environment().is_some_and(|e| e.modes.verification == Mode::Enforce)
+    }
+
+    /// Every registered artifact in the volumes of the pod. A volume that no container mounts counts too: it is a mistake
+    /// or a preparation.
+    pub fn weights(&self) -> impl Iterator<Item = Weights<'_, 'a>> {
+        self.pod.volumes.iter().zip(&self.contents).flat_map(|(volume, contents)| {
+            contents.iter().flat_map(move |content| match content {
+                Content::Storage { via, key, artifacts } => {
+                    artifacts.iter().map(|artifact| Weights { volume: volume.name, via, key, artifact }).collect()
+                }
+                _ => Vec::new(),
+            })
+        })
+    }
+
+    /// Whether the pod holds weights.
+    pub fn holds_weights(&self) -> bool {
+        self.weights().next().is_some()
+    }
+
+    /// Whether a volume of this name holds weights.
+    pub fn is_weights(&self, volume: &str) -> bool {
+        self.weights().any(|w| w.volume == volume)
+    }
+
+    /// Whether a container mounts or attaches weights.
+    pub fn reads_weights(&self, container: &Container<'_>) -> bool {
+        self.weights().any(|w| container.uses(w.volume))
+    }
+
+    /// Whether an image may run ahead of the verifier.
+    pub fn trusts(&self, image: &str) -> bool {
+        let trusted = self.environment().map(|e| e.trusted_init.as_slice()).unwrap_or_default();
+        trusted.iter().any(|prefix| prefix.ends_with('/') && image.starts_with(prefix.as_str()))
+    }
+}

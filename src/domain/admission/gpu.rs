@@ -1,0 +1,50 @@
+//! Which pods ask for a GPU.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::pod::{Pod, object};
+
+/// Extended resources that are accelerators, by the beginning of their name: NVIDIA with MIG and shared ones, AMD,
+/// Intel, Google TPU, AWS Neuron, Gaudi.
+const PREFIXES: &[&str] = &[
+    "nvidia.com/gpu",
+    "nvidia.com/mig-",
+    "amd.com/gpu",
+    "gpu.intel.com/",
+    "google.com/tpu",
+    "aws.amazon.com/neuron",
+    "habana.ai/gaudi",
+];
+
+/// Whether a resource is an accelerator.
+pub(super) fn is_gpu(resource: &str, configured: &BTreeSet<String>) -> bool {
+    configured.contains(resource) || PREFIXES.iter().any(|prefix| resource.starts_with(prefix))
+}
+
+/// What the pod asks for, as the fact of a violation: `container "x" asks for nvidia.com/gpu`. Of a ResourceClaim it
+/// cannot be told whether it brings a GPU: it counts as one.
+pub(super) fn asked(pod: &Pod<'_>, configured: &BTreeSet<String>) -> Option<String> {
+    for container in &pod.containers {
+        let Some(resources) = object(container.raw, "resources") else { continue };
+        for list in ["limits", "requests"] {
+            let Some(amounts) = object(resources, list) else { continue };
+            for (resource, amount) in amounts {
+                if is_gpu(resource, configured) && !is_zero(amount) {
+                    return Some(format!("{} {:?} asks for {resource}", container.kind.noun(), container.name));
+                }
+            }
+        }
+    }
+    let claims = pod.spec.get("resourceClaims").and_then(Value::as_array).is_some_and(|claims| !claims.is_empty());
+    claims.then(|| "the pod has resourceClaims, which may bring a GPU".to_owned())
+}
+
+fn is_zero(amount: &Value) -> bool {
+    match amount {
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.trim().parse::<f64>() == Ok(0.0),
+        _ => false,
+    }
+}

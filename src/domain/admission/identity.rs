@@ -1,0 +1,165 @@
+//! WL-1xx: where weights may be, and what may be mounted beside them.
+
+use super::assessment::Assessment;
+use super::pod::Volume;
+use super::text::{Findings, quoted};
+use super::volumes::Content;
+use crate::api::{PersistentWrites, UnregisteredReads};
+use crate::domain::backend::BackendKey;
+use crate::domain::rules::Rule;
+
+/// Directories of a node through which the volumes of all its pods can be read.
+const NODE_DIRECTORIES: &[&str] = &[
+    "/dev",
+    "/proc",
+    "/run/containerd",
+    "/run/crio",
+    "/var/lib/containerd",
+    "/var/lib/containers",
+    "/var/lib/docker",
+    "/var/lib/kubelet",
+];
+
+/// Which artifacts are mounted, and whether they may be here.
+pub(super) fn artifacts(assessment: &Assessment<'_>, findings: &mut Findings) {
+    let account = assessment.pod.service_account();
+    for weights in assessment.weights() {
+        let artifact = weights.artifact;
+        let subject =
+            format!("volume {} is WeightArtifact {:?} ({})", quoted(weights.volume), artifact.name, weights.via);
+        if let Some(refusal) = assessment.world.refusal(artifact, assessment.namespace, Some(account)) {
+            findings.add(refusal.rule, format!("{subject}, {}.", refusal.reason), refusal.remedy);
+        }
+        if artifact.digest.is_none() && assessment.environment().is_some() {
+            findings.add(
+                Rule::OpenArtifact,
+                format!("{subject}, which is open: there is no digest to verify its bytes against."),
+                format!(
+                    "seal WeightArtifact {:?} with spec.manifest and spec.manifestDigest (kubectl weightlock digest prints both); or ask {}.",
+                    artifact.name, artifact.contact
+                ),
+            );
+        }
+    }
+}
+
+/// What every pod of an environment has to be: its volumes can be told.
+pub(super) fn volumes(assessment: &Assessment<'_>, findings: &mut Findings) {
+    for (volume, contents) in assessment.pod.volumes.iter().zip(&assessment.contents) {
+        let subject = format!("volume {}", quoted(volume.name));
+        for content in contents {
+            match content {
+                Content::Unknown(field) => findings.add(
+                    Rule::UnknownVolumeType,
+                    format!("{subject} has a source of an unknown type, {}, so that it cannot be told whether weights are in it.", quoted(field)),
+                    "use a volume of a known type, or upgrade Weightlock.".into(),
+                ),
+                Content::Unresolved(why, remedy) => {
+                    findings.add(Rule::UnresolvedVolume, format!("{subject} cannot be told from weights: {why}."), remedy.clone());
+                }
+                Content::Clone(via, artifacts) => {
+                    for artifact in artifacts {
+                        findings.add(
+                            Rule::RegisteredStorageElsewhere,
+                            format!("{subject} is an unregistered copy of WeightArtifact {:?} ({via}).", artifact.name),
+                            format!("mount the registered storage, or register the copy as a location of WeightArtifact {:?}; or ask {}.", artifact.name, artifact.contact),
+                        );
+                    }
+                }
+                Content::Storage { via, key, artifacts } => {
+                    node_storage(&subject, via, key, findings);
+                    if artifacts.is_empty()
+                        && let Some(why) = assessment.world.unreadable()
+                    {
+                        findings.add(
+                            Rule::NotSynced,
+                            format!("{subject} ({via}) cannot be told from registered storage: {why}."),
+                            "correct or delete the named WeightArtifact, then retry.".into(),
+                        );
+                    }
+                }
+                Content::Local | Content::Image(_) | Content::Fresh(_) => {}
+            }
+        }
+    }
+}
+
+fn node_storage(subject: &str, via: &str, key: &BackendKey, findings: &mut Findings) {
+    if key.host_path().is_none() {
+        return;
+    }
+    if let Some(directory) = NODE_DIRECTORIES.iter().find(|directory| BackendKey::host(directory).overlaps(key)) {
+        findings.add(
+            Rule::NodeStorage,
+            format!("{subject} ({via}) reaches {directory} of the node, and through it the volumes of all its pods."),
+            format!("mount only the directory that is needed, outside {directory}; run node tools outside environment namespaces."),
+        );
+    }
+}
+
+/// What a pod that holds weights or asks for a GPU may mount besides.
+pub(super) fn neighbours(assessment: &Assessment<'_>, findings: &mut Findings) {
+    let Some(environment) = assessment.environment() else { return };
+    let holder = if assessment.holds_weights() { "a pod that holds weights" } else { "a pod that asks for a GPU" };
+    for (volume, contents) in assessment.pod.volumes.iter().zip(&assessment.contents) {
+        for content in contents {
+            let (what, writable_source) = match content {
+                Content::Storage { via, key, artifacts } if !covered(assessment, key, artifacts) => (via.clone(), true),
+                Content::Fresh(via) => (via.clone(), true),
+                Content::Image(reference) => (format!("image {}", quoted(reference)), false),
+                _ => continue,
+            };
+            let subject = format!("volume {} ({what})", quoted(volume.name));
+            let fact = format!(
+                "{subject} is no registered artifact; {holder} may not read it in environment {:?}.",
+                environment.name
+            );
+            match environment.volumes.unregistered_reads {
+                UnregisteredReads::Deny => findings.add(
+                    Rule::UnregisteredRead,
+                    fact,
+                    format!(
+                        "register it as a WeightArtifact, remove it, or set workloads.volumes.unregisteredReads in WeightEnvironment {:?}.",
+                        environment.name
+                    ),
+                ),
+                UnregisteredReads::Warn => findings.warn(format!(
+                    "[{}] {subject} is no registered artifact; nothing verified what is read there.",
+                    Rule::UnregisteredRead.id()
+                )),
+                UnregisteredReads::Allow => {}
+            }
+            if writable_source
+                && environment.volumes.persistent_writes == PersistentWrites::ProducedOnly
+                && let Some(container) = writer(assessment, volume)
+            {
+                findings.add(
+                    Rule::PersistentWrite,
+                    format!("{container} can write to {subject}; {holder} may not write to storage outside the pod."),
+                    format!(
+                        "mount it with readOnly: true, use an emptyDir, or set workloads.volumes.persistentWrites: Allow in WeightEnvironment {:?}.",
+                        environment.name
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// Whether registered storage holds all that is mounted: a mount of its ancestor reads what is beside it, too.
+fn covered(assessment: &Assessment<'_>, key: &BackendKey, artifacts: &[&crate::domain::world::Artifact]) -> bool {
+    artifacts
+        .iter()
+        .any(|artifact| assessment.world.locations_at(artifact, key).iter().any(|(_, own)| own.relative(key).is_some()))
+}
+
+/// The first container that can write to a volume.
+fn writer(assessment: &Assessment<'_>, volume: &Volume<'_>) -> Option<String> {
+    if volume.read_only_source() {
+        return None;
+    }
+    let writes = |c: &&super::pod::Container<'_>| {
+        c.devices.contains(&volume.name) || c.mounts.iter().any(|m| m.volume == volume.name && !m.read_only)
+    };
+    assessment.pod.containers.iter().find(writes).map(|c| format!("{} {}", c.kind.noun(), quoted(c.name)))
+}

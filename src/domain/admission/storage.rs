@@ -1,0 +1,73 @@
+//! WL-112: registered storage is bound, re-declared and cloned only where it is permitted. In the cluster the policies
+//! inside the API server decide this; the CLI and the audit decide it here.
+
+use serde_json::Value;
+
+use super::pod::{Object, object, text};
+use super::text::{Findings, quoted};
+use super::volumes::data_source;
+use crate::domain::backend::{self, BackendKey};
+use crate::domain::lookup::ClaimStorage;
+use crate::domain::request::Request;
+use crate::domain::rules::Rule;
+use crate::domain::world::{ClaimName, World};
+
+/// A PersistentVolumeClaim: the volume it names, or is bound to, and what it clones.
+pub(super) fn claim(world: &World, request: &Request<'_>, findings: &mut Findings) {
+    let Some(spec) = spec(request, findings) else { return };
+    if let Some(volume) = text(spec, "volumeName")
+        && let Some(Ok(key)) = world.volumes.get(volume).map(|v| &v.key)
+    {
+        elsewhere(
+            world,
+            key,
+            request.namespace,
+            &format!("the claim binds PersistentVolume {}", quoted(volume)),
+            findings,
+        );
+    }
+    let Some(source) = data_source(spec, request.namespace).filter(|s| s.kind == "PersistentVolumeClaim") else {
+        return;
+    };
+    let shown = format!("{}/{}", source.namespace, source.name);
+    let name = ClaimName { namespace: source.namespace, name: source.name };
+    if let ClaimStorage::Volume { key: Ok(key), .. } = world.storage_of_claim(&name) {
+        for artifact in world.artifacts_at(key) {
+            findings.add(
+                Rule::RegisteredStorageElsewhere,
+                format!("the claim clones PVC {} -> {key}, which is WeightArtifact {:?}; the clone would be an unregistered copy.", quoted(&shown), artifact.name),
+                format!("mount the registered storage; or ask {}.", artifact.contact),
+            );
+        }
+    }
+}
+
+/// A PersistentVolume: its storage, if it is for a claim. One for nobody is decided when it is bound.
+pub(super) fn volume(world: &World, request: &Request<'_>, findings: &mut Findings) {
+    let Some(spec) = spec(request, findings) else { return };
+    let Some(reference) = object(spec, "claimRef") else { return };
+    let Ok(key) = backend::of_volume_source(&Value::Object(spec.clone())) else { return };
+    let namespace = text(reference, "namespace").unwrap_or_default();
+    let claim = format!("{namespace}/{}", text(reference, "name").unwrap_or_default());
+    elsewhere(world, &key, namespace, &format!("the volume is for PVC {}", quoted(&claim)), findings);
+}
+
+fn elsewhere(world: &World, key: &BackendKey, namespace: &str, subject: &str, findings: &mut Findings) {
+    for artifact in world.artifacts_at(key) {
+        if let Some(refusal) = world.refusal(artifact, namespace, None) {
+            findings.add(
+                Rule::RegisteredStorageElsewhere,
+                format!("{subject} ({key}), which is WeightArtifact {:?}, {}.", artifact.name, refusal.reason),
+                refusal.remedy,
+            );
+        }
+    }
+}
+
+fn spec<'a>(request: &Request<'a>, findings: &mut Findings) -> Option<&'a Object> {
+    let spec = request.object.and_then(|o| o.get("spec")).and_then(Value::as_object);
+    if spec.is_none() {
+        findings.add(Rule::Malformed, "spec is missing or not an object.".into(), "correct spec.".into());
+    }
+    spec
+}

@@ -1,0 +1,139 @@
+//! WL-3xx and WL-601: weights are verified before they are read, and cannot change afterwards.
+
+use super::assessment::Assessment;
+use super::pod::Kind;
+use super::shape::{EGRESS_BANDWIDTH, bandwidth};
+use super::text::{Findings, quoted};
+use super::verifier::{self, VERIFIER};
+use crate::domain::rules::Rule;
+
+const LEAVE_OUT: &str =
+    "leave the container weightlock-verify out: Weightlock injects it. Exclude it from whatever changes it.";
+
+/// The verifier is there, as rendered, and ahead of everything that reads weights.
+pub(super) fn verifier(assessment: &Assessment<'_>, findings: &mut Findings) {
+    let plan = verifier::plan(assessment);
+    if assessment.verifies() {
+        for partial in &plan.partial {
+            findings.add(
+                Rule::PartialMount,
+                format!(
+                    "volume {} mounts only a part of WeightArtifact {:?} ({} within {}), which cannot be verified.",
+                    quoted(partial.volume),
+                    partial.artifact,
+                    partial.mounted,
+                    partial.whole
+                ),
+                format!("mount {} and pick the part with subPath; or ask {}.", partial.whole, partial.contact),
+            );
+        }
+    }
+    let expected = !plan.is_empty();
+    let inits: Vec<_> = assessment.pod.containers.iter().filter(|c| c.kind.is_init()).collect();
+    let position = inits.iter().position(|c| c.name == VERIFIER);
+    let differing = position
+        .and_then(|index| inits.get(index))
+        .map(|actual| verifier::differences(assessment, actual, &verifier::render(assessment, &plan)))
+        .unwrap_or_default();
+    if !(expected && assessment.verifies()) {
+        if position.is_some() && (!expected || !differing.is_empty()) {
+            reserved(Kind::Init, findings);
+        }
+        return;
+    }
+    let Some(position) = position else {
+        let volumes: Vec<String> = plan.mounts.iter().map(|(volume, _)| quoted(volume)).collect();
+        findings.add(
+            Rule::VerifierMissing,
+            format!("the pod mounts weights (volume {}) but has no init container weightlock-verify.", volumes.join(", ")),
+            "create the pod through the API server with the webhook inject.weightlock.dev in force, and do not remove what it adds.".into(),
+        );
+        return;
+    };
+    if !differing.is_empty() {
+        findings.add(
+            Rule::VerifierAltered,
+            format!("the init container weightlock-verify is not as Weightlock renders it: {}.", differing.join(", ")),
+            LEAVE_OUT.into(),
+        );
+    }
+    for ahead in inits.iter().take(position) {
+        let subject = format!("{} {}", ahead.kind.noun(), quoted(ahead.name));
+        if assessment.reads_weights(ahead) {
+            findings.add(
+                Rule::PrecedesVerifier,
+                format!("{subject} mounts weights and runs ahead of weightlock-verify."),
+                "put it after weightlock-verify, or remove its mounts of weights.".into(),
+            );
+        } else if !assessment.trusts(ahead.image) {
+            findings.add(
+                Rule::PrecedesVerifier,
+                format!(
+                    "{subject} runs ahead of weightlock-verify, and its image {} is not trusted to.",
+                    quoted(ahead.image)
+                ),
+                "put it after weightlock-verify, or list its image under workloads.trustedInit of the environment."
+                    .into(),
+            );
+        }
+    }
+}
+
+/// How weights are mounted: read-only, as files, without propagation.
+pub(super) fn mounts(assessment: &Assessment<'_>, findings: &mut Findings) {
+    for container in &assessment.pod.containers {
+        let subject = format!("{} {}", container.kind.noun(), quoted(container.name));
+        for mount in container.mounts.iter().filter(|mount| assessment.is_weights(mount.volume)) {
+            let place = format!("volume {} at {}", quoted(mount.volume), quoted(mount.path));
+            let read_only_source =
+                assessment.pod.volumes.iter().any(|volume| volume.name == mount.volume && volume.read_only_source());
+            if !mount.read_only && !read_only_source {
+                findings.add(
+                    Rule::WritableMount,
+                    format!("{subject} mounts weights writable ({place})."),
+                    "set readOnly: true on the volumeMount.".into(),
+                );
+            }
+            let propagation = mount.raw.get("mountPropagation").filter(|p| !p.is_null() && *p != "None");
+            if propagation.is_some() {
+                findings.add(
+                    Rule::MountPropagation,
+                    format!("{subject} mounts weights with propagation ({place})."),
+                    "remove mountPropagation from the volumeMount.".into(),
+                );
+            }
+        }
+        for device in container.devices.iter().filter(|device| assessment.is_weights(device)) {
+            findings.add(
+                Rule::RawBlockDevice,
+                format!("{subject} attaches weights as a raw block device (volume {}).", quoted(device)),
+                "mount the volume with volumeMounts instead of volumeDevices.".into(),
+            );
+        }
+    }
+}
+
+/// Names and annotations that belong to Weightlock.
+pub(super) fn names(assessment: &Assessment<'_>, findings: &mut Findings) {
+    for container in assessment.pod.containers.iter().filter(|c| c.name == VERIFIER && !c.kind.is_init()) {
+        reserved(container.kind, findings);
+    }
+    let Some(rate) = assessment.environment().and_then(bandwidth) else { return };
+    let found = assessment.pod.annotations.and_then(|a| a.get(EGRESS_BANDWIDTH));
+    if found.and_then(serde_json::Value::as_str) != Some(&rate) {
+        let shown = found.map_or("is missing".to_owned(), |value| format!("is {}", quoted(&value.to_string())));
+        findings.add(
+            Rule::ReservedName,
+            format!("annotation {EGRESS_BANDWIDTH} {shown}; the environment sets {rate:?}."),
+            "leave the annotation out: Weightlock sets it.".into(),
+        );
+    }
+}
+
+fn reserved(kind: Kind, findings: &mut Findings) {
+    findings.add(
+        Rule::ReservedName,
+        format!("{} {VERIFIER:?} takes the name of the verifier.", kind.noun()),
+        "rename the container.".into(),
+    );
+}
