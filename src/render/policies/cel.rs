@@ -1,0 +1,111 @@
+//! Pieces of CEL that the policies share. They say in CEL what `domain::backend` says in Rust; a test against a real
+//! API server compares the two.
+
+/// At most this many violations are listed; the API server drops a message of more than 5 KiB.
+const LISTED: usize = 8;
+
+/// `expression` under a name within `body`: CEL itself has no `let`.
+pub fn bind(name: &str, expression: &str, body: &str) -> String {
+    format!("[{expression}].map({name}, {body})[0]")
+}
+
+/// The texts of a list as one line (a message with a line break is dropped by the API server).
+pub fn joined(list: &str) -> String {
+    format!("size({list}) <= {LISTED} ? {list}.join(' ') : {list}[0] + ' (and ' + string(size({list}) - 1) + ' more)'")
+}
+
+/// The absolute path without empty and `.` steps. `..` is left: see [`unclear_path`].
+pub fn path(raw: &str) -> String {
+    format!("('/' + {raw}.split('/').filter(s, s != '' && s != '.').join('/'))")
+}
+
+/// The canonical path on a node: `/var/run` is a link to `/run`.
+pub fn host_path(raw: &str) -> String {
+    let moved = "(p == '/var/run' || p.startsWith('/var/run/')) ? '/run' + p.substring(8) : p";
+    bind("p", &path(raw), moved)
+}
+
+/// Whether a path is spelled so that it cannot be compared here.
+pub fn unclear_path(raw: &str) -> String {
+    format!("{raw}.split('/').exists(s, s == '..')")
+}
+
+/// Whether a path on a node goes through another root of `/proc`, which names any directory a second time.
+pub fn unclear_host_path(raw: &str) -> String {
+    let canonical = path(raw);
+    format!("({} || ({canonical}.startsWith('/proc/') && {raw}.split('/').exists(s, s == 'root')))", unclear_path(raw))
+}
+
+/// The host of an NFS server in lower case, without a trailing dot; an address in its shortest form.
+pub fn nfs_host(raw: &str) -> String {
+    let plain = format!("{raw}.trim().lowerAscii().replace('[', '').replace(']', '')");
+    let undotted = bind("h", &plain, "h.endsWith('.') ? h.substring(0, size(h) - 1) : h");
+    bind("h", &undotted, "isIP(h) ? string(ip(h)) : h")
+}
+
+/// Whether the host of an NFS server is spelled so that it cannot be compared here.
+pub fn unclear_nfs_host(raw: &str) -> String {
+    format!("({raw}.trim().endsWith('..') || {raw}.contains('%') || {raw}.contains('/') || {raw}.lowerAscii().contains('::ffff:'))")
+}
+
+/// A directory key with one `/` at its end.
+pub fn directory(key: &str) -> String {
+    bind("k", key, "k.endsWith('/') ? k : k + '/'")
+}
+
+/// Whether the registered path key `k` overlaps `directory`: equal, ancestor or descendant.
+pub fn overlaps(k: &str, directory: &str) -> String {
+    format!("({k}.startsWith({directory}) || ({directory}.startsWith({k}) && ({k}.endsWith('/') || {directory}.startsWith({k} + '/'))))")
+}
+
+/// Whether an entry of the index may be used where `variables.environment` is, or nothing is enforced there.
+pub fn permitted(entry: &str) -> String {
+    format!("(variables.audit || variables.environment in {entry}.environments)")
+}
+
+/// `variables.environment` (empty for none) and `variables.audit` of the namespace that the request is in, by UID.
+pub fn membership() -> Vec<(&'static str, String)> {
+    // `namespaceObject.metadata.uid` is not in the type that the API server gives to namespaceObject.
+    let here = "params.spec.members[request.namespace]";
+    vec![
+        (
+            "environment",
+            format!("request.namespace in params.spec.members && {here}.uid == dyn(namespaceObject.metadata).uid ? {here}.environment : ''"),
+        ),
+        ("audit", format!("variables.environment != '' && {here}.admission == 'Audit'")),
+    ]
+}
+
+/// The same two for a namespace that an object names, of which only the name is known here.
+pub fn membership_of(namespace: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("namespace", namespace.to_string()),
+        (
+            "environment",
+            "variables.namespace in params.spec.members ? params.spec.members[variables.namespace].environment : ''".into(),
+        ),
+        (
+            "audit",
+            "variables.environment != '' && params.spec.members[variables.namespace].admission == 'Audit'".into(),
+        ),
+    ]
+}
+
+/// `WeightArtifact "x"`, of an entry.
+pub fn artifact(entry: &str) -> String {
+    format!("'WeightArtifact \"' + {entry}.artifacts + '\"'")
+}
+
+/// `, not permitted in namespace "x" (no environment). Remedy: …`, of an entry.
+pub fn not_permitted(entry: &str, namespace: &str, remedy: &str) -> String {
+    let place = "(variables.environment == '' ? 'no environment' : 'environment \"' + variables.environment + '\"')";
+    let where_to = format!(
+        "(size({entry}.environments) == 0 ? 'no environment is permitted for it' : '{remedy} one of: ' + {entry}.environments.join(', '))"
+    );
+    format!("', not permitted in namespace \"' + {namespace} + '\" (' + {place} + '). Remedy: ' + {where_to} + '; or ask ' + {entry}.contact + '.'")
+}
+
+/// A text, as a CEL literal.
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}

@@ -1,0 +1,270 @@
+//! Ring 1: ValidatingAdmissionPolicies, which the API server evaluates itself. They hold with every pod of Weightlock
+//! dead, in every namespace, and are looked up in the WeightIndex.
+//!
+//! Each policy that takes a shard has one binding per shard, by name: a shard that is missing refuses what the policy
+//! matches (`parameterNotFoundAction: Deny`) instead of being skipped.
+
+mod cel;
+mod pods;
+mod protection;
+mod source;
+mod storage;
+
+use k8s_openapi::api::admissionregistration::v1::{
+    MatchResources, NamedRuleWithOperations, ParamKind, ParamRef, ValidatingAdmissionPolicy,
+    ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicyBindingSpec, ValidatingAdmissionPolicySpec, Validation,
+    Variable,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
+
+use crate::api::{GROUP, VERSION, WeightIndex, WeightIndexSpec};
+use crate::domain::world::Settings;
+
+/// What every name of ours begins with.
+pub const PREFIX: &str = "weightlock-";
+/// Label by which the API server names each namespace. Nobody can set it to another value.
+const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+/// Name of the service account that the controller runs under, in the namespace of the installation.
+pub const CONTROLLER_SERVICE_ACCOUNT: &str = "weightlock-controller";
+
+/// The objects of ring 1. Written in the order of the fields, deleted in the opposite one: a binding that is seen before
+/// its parameter refuses all that it matches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ring {
+    /// The policies. They do nothing before they are bound, but the API server begins to watch the parameters.
+    pub policies: Vec<ValidatingAdmissionPolicy>,
+    /// The shards of the index, the last first: when the number of shards doubles, keys move to later shards, and are
+    /// in both for a moment rather than in neither.
+    pub shards: Vec<WeightIndex>,
+    /// The bindings, those that protect the parameters first.
+    pub bindings: Vec<ValidatingAdmissionPolicyBinding>,
+}
+
+/// Renders ring 1.
+pub fn ring(settings: &Settings, shards: Vec<WeightIndexSpec>) -> Ring {
+    let policies = all(settings);
+    let bindings = policies.iter().flat_map(|policy| policy.bindings(shards.len())).collect();
+    Ring {
+        policies: policies.into_iter().map(Policy::into_object).collect(),
+        shards: shards.into_iter().rev().map(shard).collect(),
+        bindings,
+    }
+}
+
+fn all(settings: &Settings) -> Vec<Policy> {
+    let mut all = vec![
+        protection::definitions(),
+        protection::index(settings),
+        storage::volumes(),
+        storage::claims(),
+        storage::snapshots(),
+        storage::snapshot_contents(),
+        pods::volumes(settings),
+        pods::connections(),
+    ];
+    all.extend(pods::gpus(settings));
+    all
+}
+
+/// Name of a shard of the index.
+pub fn shard_name(shard: i32) -> String {
+    format!("{PREFIX}{shard}")
+}
+
+fn shard(spec: WeightIndexSpec) -> WeightIndex {
+    WeightIndex { metadata: metadata(shard_name(spec.shard)), spec }
+}
+
+fn metadata(name: String) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        labels: Some(super::labels(None)),
+        annotations: Some(super::owner(None)),
+        ..ObjectMeta::default()
+    }
+}
+
+/// Which shards a policy is asked with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parameter {
+    /// It takes none.
+    None,
+    /// It looks only at what every shard has.
+    FirstShard,
+    /// Each of them.
+    EveryShard,
+}
+
+/// One policy with its bindings, before they are objects.
+struct Policy {
+    name: &'static str,
+    parameter: Parameter,
+    /// `Deny` or `Warn`.
+    action: &'static str,
+    rules: Vec<NamedRuleWithOperations>,
+    /// Namespaces, by name, to which it does not apply.
+    except: Vec<String>,
+    variables: Vec<(&'static str, String)>,
+    /// A CEL expression that gives a list of texts, one for each violation.
+    violations: String,
+    /// What is said where the texts are too long for the API server.
+    fallback: String,
+}
+
+impl Policy {
+    fn into_object(self) -> ValidatingAdmissionPolicy {
+        let mut variables: Vec<Variable> = self
+            .variables
+            .into_iter()
+            .map(|(name, expression)| Variable { name: name.into(), expression })
+            .collect();
+        variables.push(Variable { name: "violations".into(), expression: self.violations });
+        ValidatingAdmissionPolicy {
+            metadata: metadata(format!("{PREFIX}{}", self.name)),
+            spec: Some(ValidatingAdmissionPolicySpec {
+                failure_policy: Some("Fail".into()),
+                param_kind: (self.parameter != Parameter::None).then(|| ParamKind {
+                    api_version: Some(format!("{GROUP}/{VERSION}")),
+                    kind: Some("WeightIndex".into()),
+                }),
+                match_constraints: Some(MatchResources {
+                    match_policy: Some("Equivalent".into()),
+                    namespace_selector: Some(except(self.except)),
+                    object_selector: Some(LabelSelector::default()),
+                    resource_rules: Some(self.rules),
+                    ..MatchResources::default()
+                }),
+                variables: Some(variables),
+                validations: Some(vec![Validation {
+                    expression: "size(variables.violations) == 0".into(),
+                    message: Some(self.fallback),
+                    message_expression: Some(cel::joined("variables.violations")),
+                    reason: Some("Forbidden".into()),
+                }]),
+                ..ValidatingAdmissionPolicySpec::default()
+            }),
+            status: None,
+        }
+    }
+
+    fn bindings(&self, shards: usize) -> Vec<ValidatingAdmissionPolicyBinding> {
+        let policy = format!("{PREFIX}{}", self.name);
+        let bind = |name: String, parameter: Option<String>| ValidatingAdmissionPolicyBinding {
+            metadata: metadata(name),
+            spec: Some(ValidatingAdmissionPolicyBindingSpec {
+                policy_name: Some(policy.clone()),
+                param_ref: parameter.map(|name| ParamRef {
+                    name: Some(name),
+                    parameter_not_found_action: Some("Deny".into()),
+                    ..ParamRef::default()
+                }),
+                validation_actions: Some(vec![self.action.into()]),
+                ..ValidatingAdmissionPolicyBindingSpec::default()
+            }),
+        };
+        let count = match self.parameter {
+            Parameter::None => return vec![bind(policy.clone(), None)],
+            Parameter::FirstShard => 1,
+            Parameter::EveryShard => shards,
+        };
+        (0..count).map(|n| bind(format!("{policy}-{n}"), Some(format!("{PREFIX}{n}")))).collect()
+    }
+}
+
+/// Selects every namespace but these. By name, since a label could be written by whoever may edit the namespace.
+fn except(names: Vec<String>) -> LabelSelector {
+    if names.is_empty() {
+        return LabelSelector::default();
+    }
+    LabelSelector {
+        match_expressions: Some(vec![LabelSelectorRequirement {
+            key: NAMESPACE_NAME.into(),
+            operator: "NotIn".into(),
+            values: Some(names),
+        }]),
+        ..LabelSelector::default()
+    }
+}
+
+/// Where the pods that keep the cluster and Weightlock running are: a parameter that is lost must not stop them.
+fn cluster_namespaces(settings: &Settings) -> Vec<String> {
+    vec!["kube-system".into(), settings.own_namespace.clone()]
+}
+
+fn rule(group: &str, versions: &[&str], resources: &[&str], operations: &[&str]) -> NamedRuleWithOperations {
+    let list = |items: &[&str]| Some(items.iter().map(|item| (*item).to_string()).collect());
+    NamedRuleWithOperations {
+        api_groups: list(&[group]),
+        api_versions: list(versions),
+        resources: list(resources),
+        operations: list(operations),
+        scope: Some("*".into()),
+        ..NamedRuleWithOperations::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::world::GpuPodsOutside;
+
+    fn shards(n: i32) -> Vec<WeightIndexSpec> {
+        (0..n).map(|shard| WeightIndexSpec { shard, shards: n, ..WeightIndexSpec::default() }).collect()
+    }
+
+    #[test]
+    fn every_binding_with_a_parameter_denies_when_it_is_gone() {
+        let ring = ring(&Settings::default(), shards(2));
+        let bound: Vec<_> = ring.bindings.iter().filter_map(|b| b.spec.as_ref()?.param_ref.as_ref()).collect();
+        assert!(bound.len() >= 10, "{bound:?}");
+        for reference in bound {
+            assert_eq!(reference.parameter_not_found_action.as_deref(), Some("Deny"));
+            assert!(ring.shards.iter().any(|s| s.metadata.name == reference.name), "{reference:?}");
+        }
+    }
+
+    #[test]
+    fn every_policy_fails_closed_is_bound_and_names_its_rule() {
+        let ring = ring(&Settings::default(), shards(1));
+        for policy in &ring.policies {
+            let (name, spec) = (policy.metadata.name.clone().unwrap(), policy.spec.clone().unwrap());
+            assert_eq!(spec.failure_policy.as_deref(), Some("Fail"), "{name}");
+            assert!(name.starts_with(PREFIX));
+            assert!(ring.bindings.iter().any(|b| b.spec.as_ref().unwrap().policy_name.as_ref() == Some(&name)), "{name}");
+            let message = spec.validations.unwrap()[0].message.clone().unwrap();
+            assert!(message.starts_with("[WL-") && message.contains("Remedy: "), "{name}: {message}");
+        }
+    }
+
+    #[test]
+    fn pod_policies_spare_the_cluster_and_ourselves() {
+        let settings = Settings { own_namespace: "elsewhere".into(), ..Settings::default() };
+        for policy in ring(&settings, shards(1)).policies {
+            let constraints = policy.spec.unwrap().match_constraints.unwrap();
+            let on_pods = constraints.resource_rules.unwrap().iter().any(|r| {
+                r.resources.as_ref().is_some_and(|r| r.contains(&"pods".to_string()))
+            });
+            if on_pods {
+                let except = constraints.namespace_selector.unwrap().match_expressions.unwrap();
+                assert_eq!(except[0].values.as_deref(), Some(&["kube-system".to_string(), "elsewhere".to_string()][..]));
+            }
+        }
+    }
+
+    #[test]
+    fn gpu_pods_outside_follow_the_setting() {
+        for (setting, expected) in
+            [(GpuPodsOutside::Allow, None), (GpuPodsOutside::Warn, Some("Warn")), (GpuPodsOutside::Deny, Some("Deny"))]
+        {
+            let settings = Settings { gpu_pods_outside: setting, ..Settings::default() };
+            let ring = ring(&settings, shards(1));
+            let action = ring
+                .bindings
+                .iter()
+                .filter_map(|b| b.spec.as_ref())
+                .find(|s| s.policy_name.as_deref() == Some("weightlock-gpu-pods"))
+                .map(|s| s.validation_actions.clone().unwrap().join(","));
+            assert_eq!(action.as_deref(), expected, "{setting:?}");
+        }
+    }
+}

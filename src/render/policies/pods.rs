@@ -1,0 +1,157 @@
+//! Pods: registered storage is mounted only where it is permitted (WL-101), nobody connects into pods of an environment
+//! (WL-403), and GPU pods outside environments follow the installation's setting (WL-501).
+
+use super::storage::claim_sources;
+use super::{Parameter, Policy, cel, cluster_namespaces, rule, source};
+use crate::domain::Rule;
+use crate::domain::world::{GpuPodsOutside, Settings};
+
+/// Registered storage is not mounted in a namespace where it is not permitted, by a claim, inline, or through a claim
+/// that the pod makes for itself.
+pub fn volumes(settings: &Settings) -> Policy {
+    let mut variables = cel::membership();
+    variables.extend([
+        // The volumes of a pod never change, so an update is only asked about where a container is added.
+        ("asked", "request.operation == 'CREATE' || request.subResource == 'ephemeralcontainers'".to_string()),
+        ("volumes", "variables.asked && has(object.spec.volumes) ? object.spec.volumes : []".to_string()),
+        (
+            "sources",
+            format!(
+                "variables.volumes.map(v, {{'name': v.name, 'exact': {}, 'directory': {}, 'unclear': {}}}).filter(v, v.exact != '' || v.directory != '' || v.unclear != '')",
+                source::exact("v"),
+                source::directory("v"),
+                source::unclear("v")
+            ),
+        ),
+        (
+            "found",
+            format!(
+                "variables.sources.map(v, {{'name': dyn(v.name), 'unclear': dyn(v.unclear), 'keys': dyn({}), 'paths': dyn({})}})",
+                source::forbidden_keys("v.exact", "v.unclear"),
+                source::forbidden_paths("v.directory", "v.unclear")
+            ),
+        ),
+    ]);
+    let claim = "request.namespace + '/' + v.persistentVolumeClaim.claimName";
+    let entry = format!("params.spec.claims[{claim}]");
+    let mut lists = vec![format!(
+        "variables.volumes.filter(v, has(v.persistentVolumeClaim) && ({claim}) in params.spec.claims && !{}).map(v, {})",
+        cel::permitted(&entry),
+        text("'is '", &entry, "' (PVC \"' + v.persistentVolumeClaim.claimName + '\")'")
+    )];
+    for (condition, entry, what) in claim_sources("v.ephemeral.volumeClaimTemplate.spec") {
+        lists.push(format!(
+            "variables.volumes.filter(v, has(v.ephemeral) && has(v.ephemeral.volumeClaimTemplate) && {condition} && !{}).map(v, {})",
+            cel::permitted(&entry),
+            text(&what, &entry, "''")
+        ));
+    }
+    for table in ["keys", "paths"] {
+        let entry = format!("params.spec.{table}[v.{table}[0]]");
+        lists.push(format!(
+            "variables.found.filter(v, size(v.{table}) > 0).map(v, {})",
+            text(&source::relation("v.unclear"), &entry, &format!("' (' + v.{table}[0] + ')'"))
+        ));
+    }
+    Policy {
+        name: "pods",
+        parameter: Parameter::EveryShard,
+        action: "Deny",
+        rules: vec![
+            rule("", &["v1"], &["pods"], &["CREATE", "UPDATE"]),
+            rule("", &["v1"], &["pods/ephemeralcontainers"], &["UPDATE"]),
+        ],
+        except: cluster_namespaces(settings),
+        variables,
+        violations: lists.join(" + "),
+        fallback: fallback(Rule::NotPermittedHere, "a volume of this pod is registered storage, which is not permitted in its namespace"),
+    }
+}
+
+/// The text of a violation by volume `v`.
+fn text(what: &str, entry: &str, detail: &str) -> String {
+    format!(
+        "{} + 'volume \"' + v.name + '\" ' + {what} + {} + {detail} + {}",
+        cel::literal(&format!("[{}] ", Rule::NotPermittedHere.id())),
+        cel::artifact(entry),
+        cel::not_permitted(entry, "request.namespace", "run in")
+    )
+}
+
+/// Nobody connects into pods and services of an environment whose admission is enforced. What the connection is to
+/// does not show which pod is behind it, so the namespace decides.
+pub fn connections() -> Policy {
+    let rule_text = Rule::Connection.describe();
+    Policy {
+        name: "connections",
+        parameter: Parameter::FirstShard,
+        action: "Deny",
+        rules: vec![rule(
+            "",
+            &["v1"],
+            &["pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "services/proxy"],
+            &["CONNECT"],
+        )],
+        except: vec![],
+        variables: cel::membership(),
+        violations: format!(
+            "variables.environment == '' || variables.audit ? [] : [{} + request.subResource + ' into ' + (request.resource.resource == 'services' ? 'Service' : 'Pod') + ' \"' + request.namespace + '/' + request.name + '\" of environment \"' + variables.environment + '\" is refused (workloads.debug: Deny). Remedy: ' + {}]",
+            cel::literal(&format!("[{}] ", rule_text.id)),
+            cel::literal(rule_text.remedy)
+        ),
+        fallback: fallback(Rule::Connection, "connections into pods of this environment are refused"),
+    }
+}
+
+/// A pod that asks for a GPU outside every environment is warned of or refused, as the installation says.
+pub fn gpus(settings: &Settings) -> Option<Policy> {
+    let action = match settings.gpu_pods_outside {
+        GpuPodsOutside::Allow => return None,
+        GpuPodsOutside::Warn => "Warn",
+        GpuPodsOutside::Deny => "Deny",
+    };
+    let rule_text = Rule::GpuPodOutside.describe();
+    let mut variables = cel::membership();
+    variables.extend([
+        (
+            "containers",
+            "object.spec.containers + (has(object.spec.initContainers) ? object.spec.initContainers : [])".to_string(),
+        ),
+        (
+            "gpus",
+            format!(
+                "variables.containers.filter(c, has(c.resources) && [has(c.resources.limits) ? c.resources.limits : {{}}, has(c.resources.requests) ? c.resources.requests : {{}}].exists(l, l.exists(r, {})))",
+                is_gpu("r", settings)
+            ),
+        ),
+    ]);
+    Some(Policy {
+        name: "gpu-pods",
+        parameter: Parameter::FirstShard,
+        action,
+        rules: vec![rule("", &["v1"], &["pods"], &["CREATE"])],
+        except: cluster_namespaces(settings),
+        variables,
+        violations: format!(
+            "variables.environment != '' ? [] : variables.gpus.map(c, {} + 'container \"' + c.name + '\" asks for a GPU, and namespace \"' + request.namespace + '\" is in no environment. Remedy: ' + {})",
+            cel::literal(&format!("[{}] ", rule_text.id)),
+            cel::literal(rule_text.remedy)
+        ),
+        fallback: fallback(Rule::GpuPodOutside, "this pod asks for a GPU in a namespace of no environment"),
+    })
+}
+
+fn is_gpu(resource: &str, settings: &Settings) -> String {
+    let mut tests: Vec<String> = Vec::new();
+    for name in gpu::EXACT.iter().copied().chain(settings.gpu_resources.iter().map(String::as_str)) {
+        tests.push(format!("{resource} == {}", cel::literal(name)));
+    }
+    for prefix in gpu::PREFIXES {
+        tests.push(format!("{resource}.startsWith({})", cel::literal(prefix)));
+    }
+    format!("({})", tests.join(" || "))
+}
+
+fn fallback(rule: Rule, fact: &str) -> String {
+    format!("[{}] {fact}. Remedy: {}", rule.id(), rule.describe().remedy)
+}

@@ -1,0 +1,161 @@
+//! Registered storage is not bound, re-declared or cloned where it is not permitted: WL-112.
+
+use super::{Parameter, Policy, cel, rule, source};
+use crate::domain::Rule;
+
+/// A PersistentVolume that is, holds or lies in registered storage is reserved only for claims of permitted namespaces.
+/// What is as it was may stay: status, finalizers and labels of a volume can always be written.
+pub fn volumes() -> Policy {
+    let mut variables = cel::membership_of(
+        "has(object.spec.claimRef) && has(object.spec.claimRef.namespace) ? object.spec.claimRef.namespace : ''",
+    );
+    variables.extend([
+        (
+            "asked",
+            "variables.namespace != '' && (request.operation == 'CREATE' || !has(oldObject.spec.claimRef) || object.spec.claimRef != oldObject.spec.claimRef)".to_string(),
+        ),
+        ("exact", source::exact("object.spec")),
+        ("directory", source::directory("object.spec")),
+        ("unclear", source::unclear("object.spec")),
+        ("keys", source::forbidden_keys("variables.exact", "variables.unclear")),
+        ("paths", source::forbidden_paths("variables.directory", "variables.unclear")),
+    ]);
+    let text = |entry: &str| {
+        format!(
+            "{} + 'PersistentVolume \"' + variables.name + '\" ' + {} + {} + ' (' + k + ') and is reserved for claim \"' + object.spec.claimRef.name + '\"' + {}",
+            tag(),
+            source::relation("variables.unclear"),
+            cel::artifact(entry),
+            cel::not_permitted(entry, "variables.namespace", "bind it in")
+        )
+    };
+    // While the object is created by its prefix it has no name yet.
+    variables.push(("name", "has(object.metadata.name) ? object.metadata.name : object.metadata.generateName".into()));
+    Policy {
+        name: "volumes",
+        parameter: Parameter::EveryShard,
+        action: "Deny",
+        rules: vec![rule("", &["v1"], &["persistentvolumes"], &["CREATE", "UPDATE"])],
+        except: vec![],
+        variables,
+        violations: format!(
+            "!variables.asked ? [] : variables.keys.map(k, {}) + variables.paths.map(k, {})",
+            text("params.spec.keys[k]"),
+            text("params.spec.paths[k]")
+        ),
+        fallback: fallback("this PersistentVolume is registered storage, reserved for a claim in a namespace where it is not permitted"),
+    }
+}
+
+/// Conditions under which a claim's spec `s`, in the namespace of the request, leads to registered storage: the CEL of
+/// the condition, of the entry, and of what to say.
+pub fn claim_sources(s: &str) -> Vec<(String, String, String)> {
+    let volume = format!("{s}.volumeName");
+    let mut sources = vec![(
+        format!("has({volume}) && {volume} in params.spec.volumes"),
+        format!("params.spec.volumes[{volume}]"),
+        format!("'asks for PersistentVolume \"' + {volume} + '\", which is '"),
+    )];
+    for field in ["dataSource", "dataSourceRef"] {
+        let source = format!("{s}.{field}");
+        let namespace = match field {
+            "dataSource" => "request.namespace".to_string(),
+            _ => format!("(has({source}.namespace) && {source}.namespace != '' ? {source}.namespace : request.namespace)"),
+        };
+        let claim = format!("{namespace} + '/' + {source}.name");
+        sources.push((
+            format!("has({source}) && {source}.kind == 'PersistentVolumeClaim' && ({claim}) in params.spec.claims"),
+            format!("params.spec.claims[{claim}]"),
+            format!("'is a copy of PersistentVolumeClaim \"' + {claim} + '\", which is '"),
+        ));
+    }
+    sources
+}
+
+/// A claim does not ask for registered storage, nor for a copy of it, where that is not permitted.
+pub fn claims() -> Policy {
+    let mut variables = cel::membership();
+    variables.push((
+        "asked",
+        "request.operation == 'CREATE' || ['volumeName', 'dataSource', 'dataSourceRef'].exists(f, f in object.spec && (!(f in oldObject.spec) || object.spec[f] != oldObject.spec[f]))".into(),
+    ));
+    variables.push(("name", "has(object.metadata.name) ? object.metadata.name : object.metadata.generateName".into()));
+    let lists: Vec<String> = claim_sources("object.spec")
+        .into_iter()
+        .map(|(condition, entry, what)| {
+            format!(
+                "({condition} && !{} ? [{} + 'PersistentVolumeClaim \"' + variables.name + '\" ' + {what} + {} + {}] : [])",
+                cel::permitted(&entry),
+                tag(),
+                cel::artifact(&entry),
+                cel::not_permitted(&entry, "request.namespace", "bind it in")
+            )
+        })
+        .collect();
+    Policy {
+        name: "claims",
+        parameter: Parameter::EveryShard,
+        action: "Deny",
+        rules: vec![rule("", &["v1"], &["persistentvolumeclaims"], &["CREATE", "UPDATE"])],
+        except: vec![],
+        variables,
+        violations: format!("!variables.asked ? [] : {}", lists.join(" + ")),
+        fallback: fallback("this claim leads to registered storage, which is not permitted in its namespace"),
+    }
+}
+
+/// A snapshot is an unregistered copy that can be restored elsewhere: none of registered storage where it is not permitted.
+pub fn snapshots() -> Policy {
+    let claim = "request.namespace + '/' + object.spec.source.persistentVolumeClaimName";
+    let entry = format!("params.spec.claims[{claim}]");
+    Policy {
+        name: "snapshots",
+        parameter: Parameter::EveryShard,
+        action: "Deny",
+        rules: vec![rule("snapshot.storage.k8s.io", &["*"], &["volumesnapshots"], &["CREATE"])],
+        except: vec![],
+        variables: cel::membership(),
+        violations: format!(
+            "has(object.spec.source) && has(object.spec.source.persistentVolumeClaimName) && ({claim}) in params.spec.claims && !{} ? [{} + 'the snapshot is a copy of PersistentVolumeClaim \"' + {claim} + '\", which is ' + {} + {}] : []",
+            cel::permitted(&entry),
+            tag(),
+            cel::artifact(&entry),
+            cel::not_permitted(&entry, "request.namespace", "take it in")
+        ),
+        fallback: fallback("this snapshot is a copy of registered storage, which is not permitted in its namespace"),
+    }
+}
+
+/// Registered storage is not declared as the content of a snapshot of a namespace where it is not permitted.
+pub fn snapshot_contents() -> Policy {
+    let mut variables = cel::membership_of("has(object.spec.volumeSnapshotRef) && has(object.spec.volumeSnapshotRef.namespace) ? object.spec.volumeSnapshotRef.namespace : ''");
+    variables.push((
+        "key",
+        "has(object.spec.source) && has(object.spec.source.volumeHandle) ? 'v1:csi:' + object.spec.driver.trim().lowerAscii() + ':' + object.spec.source.volumeHandle.trim() : ''".into(),
+    ));
+    let entry = "params.spec.keys[variables.key]";
+    Policy {
+        name: "snapshot-contents",
+        parameter: Parameter::EveryShard,
+        action: "Deny",
+        rules: vec![rule("snapshot.storage.k8s.io", &["*"], &["volumesnapshotcontents"], &["CREATE"])],
+        except: vec![],
+        variables,
+        violations: format!(
+            "variables.key in params.spec.keys && !{} ? [{} + 'the snapshot content is a copy of ' + {} + ' (' + variables.key + ')' + {}] : []",
+            cel::permitted(entry),
+            tag(),
+            cel::artifact(entry),
+            cel::not_permitted(entry, "variables.namespace", "take it in")
+        ),
+        fallback: fallback("this snapshot content is a copy of registered storage, for a namespace where it is not permitted"),
+    }
+}
+
+fn tag() -> String {
+    cel::literal(&format!("[{}] ", Rule::RegisteredStorageElsewhere.id()))
+}
+
+fn fallback(fact: &str) -> String {
+    format!("[{}] {fact}. Remedy: {}", Rule::RegisteredStorageElsewhere.id(), Rule::RegisteredStorageElsewhere.describe().remedy)
+}
