@@ -10,8 +10,8 @@ use super::Mode;
 
 /// One shard of the index that ValidatingAdmissionPolicies take as their parameter.
 ///
-/// Lookups are by map key, since a list would be scanned at each request. Each map holds at most 2,000 keys; what
-/// does not fit is in the next shard. Every shard has its own bindings, so a request is asked of each of them.
+/// Lookups are by map key, since a list would be scanned at each request. A shard holds at most 2,000 keys; what does
+/// not fit is in other shards. Every shard has its own bindings, so a request is asked of each of them.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[kube(
     group = "weightlock.dev",
@@ -37,23 +37,23 @@ pub struct WeightIndexSpec {
     pub shards: i32,
     /// Registered storage by canonical backend key, for storage that is matched by equality.
     #[serde(default)]
-    #[schemars(extend("maxProperties" = 2000))]
+    #[schemars(extend("maxProperties" = 2000, "x-kubernetes-map-type" = "atomic"))]
     pub keys: BTreeMap<String, IndexEntry>,
     /// Registered storage by canonical backend key, for storage with paths, which is matched by overlap.
     #[serde(default)]
-    #[schemars(extend("maxProperties" = 2000))]
+    #[schemars(extend("maxProperties" = 2000, "x-kubernetes-map-type" = "atomic"))]
     pub paths: BTreeMap<String, IndexEntry>,
     /// Claims (`namespace/name`) behind which registered storage lies, or that are declared to lead to it.
     #[serde(default)]
-    #[schemars(extend("maxProperties" = 2000))]
+    #[schemars(extend("maxProperties" = 2000, "x-kubernetes-map-type" = "atomic"))]
     pub claims: BTreeMap<String, IndexEntry>,
     /// PersistentVolumes, by name, that are registered storage.
     #[serde(default)]
-    #[schemars(extend("maxProperties" = 2000))]
+    #[schemars(extend("maxProperties" = 2000, "x-kubernetes-map-type" = "atomic"))]
     pub volumes: BTreeMap<String, IndexEntry>,
     /// Member namespaces by name. Every shard has all of them.
     #[serde(default)]
-    #[schemars(extend("maxProperties" = 5000))]
+    #[schemars(extend("maxProperties" = 5000, "x-kubernetes-map-type" = "atomic"))]
     pub members: BTreeMap<String, IndexMember>,
 }
 

@@ -85,6 +85,16 @@ impl BackendKey {
         self.parts().path.is_some()
     }
 
+    /// The key in the form in which storage that is matched by equality has one spelling, whichever type declared it.
+    pub fn comparable(&self) -> Self {
+        let parts = self.parts();
+        match parts.path {
+            Some(path) if parts.rest.is_empty() => Self(format!("v1:{}:{path}", parts.kind)),
+            Some(path) => Self(format!("v1:{}:{}:{path}", parts.kind, parts.rest)),
+            None => Self(format!("v1:{}:{}", parts.kind, parts.rest)),
+        }
+    }
+
     /// The directory on nodes that this key names; `None` for storage of another kind.
     pub fn host_path(&self) -> Option<&str> {
         self.0.strip_prefix("v1:host:")
@@ -343,6 +353,10 @@ mod tests {
         let in_tree = of_volume_source(&json!({"awsElasticBlockStore": {"volumeID": "aws://eu-1a/vol-7"}})).unwrap();
         assert_eq!(in_tree.0, "v1:awsElasticBlockStore:vol-7");
         assert!(in_tree.overlaps(&BackendKey::csi("ebs.csi.aws.com", "vol-7")));
+        assert_eq!(in_tree.comparable(), BackendKey::csi("ebs.csi.aws.com", "vol-7"));
+        for key in [BackendKey::csi("d", "a:b"), BackendKey::nfs("fd00::1", "/a"), BackendKey::host("/a")] {
+            assert_eq!(key.comparable(), key);
+        }
     }
 
     fn path() -> impl Strategy<Value = String> {

@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod backend;
 pub mod decision;
+pub mod index_plan;
 pub mod lookup;
 pub mod request;
 pub mod rules;

@@ -54,6 +54,18 @@ impl Default for Settings {
     }
 }
 
+/// Extended resources that count as a GPU wherever Weightlock runs, by the beginning of their names: NVIDIA with MIG and
+/// shared ones, AMD, Intel, Google TPU, AWS Neuron, Gaudi.
+pub const GPU_RESOURCES: [&str; 7] = [
+    "nvidia.com/gpu",
+    "nvidia.com/mig-",
+    "amd.com/gpu",
+    "gpu.intel.com/",
+    "google.com/tpu",
+    "aws.amazon.com/neuron",
+    "habana.ai/gaudi",
+];
+
 /// What becomes of a GPU pod outside every environment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub enum GpuPodsOutside {

@@ -1,5 +1,6 @@
 //! Plans of the domain as Kubernetes objects.
 
+pub mod policies;
 pub mod webhook_configuration;
 
 use std::collections::BTreeMap;

@@ -72,6 +72,8 @@ pub enum Rule {
     GpuPodOutside,
     /// A reserved name or annotation is misused.
     ReservedName,
+    /// An object that Weightlock stands on is changed or deleted.
+    OwnObject,
     /// What is known of the cluster is not complete.
     NotSynced,
     /// The object cannot be read.

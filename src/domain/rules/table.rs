@@ -38,6 +38,7 @@ pub(super) const ALL: &[Rule] = &[
     Rule::Connection,
     Rule::GpuPodOutside,
     Rule::ReservedName,
+    Rule::OwnObject,
     Rule::NotSynced,
     Rule::Malformed,
 ];
@@ -302,7 +303,7 @@ pub(super) fn describe(rule: Rule) -> &'static Description {
             summary: "exec, attach, port-forward and proxy into pods and services of an environment are refused (workloads.debug: Deny): through them weights leave past every network rule.",
             remedy: "Read logs and metrics instead, or reach the pod through the environment's declared ingress.",
             example: "kubectl exec -it vllm-0 -- sh",
-            rings: WEBHOOK,
+            rings: &[Ring::ApiServer, Ring::Webhook],
             aspect: Aspect::Admission,
         },
         Rule::GpuPodOutside => &Description {
@@ -322,6 +323,15 @@ pub(super) fn describe(rule: Rule) -> &'static Description {
             example: "spec.containers[].name: weightlock-verify",
             rings: WEBHOOK_WATCH,
             aspect: Aspect::Admission,
+        },
+        Rule::OwnObject => &Description {
+            id: "WL-602",
+            title: "An object of Weightlock",
+            summary: "A definition of Weightlock's custom resources is deleted while its policies are in force, or a WeightIndex is written by someone else than the controller. Policies whose parameters are gone refuse all that they match.",
+            remedy: "To change what is protected, change WeightArtifacts and WeightEnvironments; to uninstall, delete the ValidatingAdmissionPolicyBindings of Weightlock first.",
+            example: "kubectl delete crd weightindexes.weightlock.dev",
+            rings: &[Ring::ApiServer],
+            aspect: Aspect::Always,
         },
         Rule::NotSynced => &Description {
             id: "WL-901",

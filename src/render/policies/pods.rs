@@ -4,7 +4,7 @@
 use super::storage::claim_sources;
 use super::{Parameter, Policy, cel, cluster_namespaces, rule, source};
 use crate::domain::Rule;
-use crate::domain::world::{GpuPodsOutside, Settings};
+use crate::domain::world::{GPU_RESOURCES, GpuPodsOutside, Settings};
 
 /// Registered storage is not mounted in a namespace where it is not permitted, by a claim, inline, or through a claim
 /// that the pod makes for itself.
@@ -143,10 +143,10 @@ pub fn gpus(settings: &Settings) -> Option<Policy> {
 
 fn is_gpu(resource: &str, settings: &Settings) -> String {
     let mut tests: Vec<String> = Vec::new();
-    for name in gpu::EXACT.iter().copied().chain(settings.gpu_resources.iter().map(String::as_str)) {
+    for name in &settings.gpu_resources {
         tests.push(format!("{resource} == {}", cel::literal(name)));
     }
-    for prefix in gpu::PREFIXES {
+    for prefix in GPU_RESOURCES {
         tests.push(format!("{resource}.startsWith({})", cel::literal(prefix)));
     }
     format!("({})", tests.join(" || "))

@@ -1,0 +1,247 @@
+//! What the policies inside the API server look up: the shards of the WeightIndex.
+//!
+//! Where admission is in Audit, nothing may be refused. So an artifact is in the index unless it permits at least one
+//! environment that exists and all of those are in Audit; and the namespaces of an environment in Audit are marked, so
+//! that the policies let everything pass there. An artifact whose environments are all missing is in the index, and
+//! permitted nowhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::backend::BackendKey;
+use super::lookup::Membership;
+use super::world::{Artifact, ClaimName, LocationSource, World};
+use crate::api::{IndexEntry, IndexMember, WeightIndexSpec};
+
+/// Most keys in one shard.
+pub const MAX_KEYS: usize = 2000;
+/// Most bytes of keys and entries in one shard: etcd takes 1.5 MB, with the record of who wrote which field.
+const MAX_BYTES: usize = 500_000;
+/// Most shards. A cluster that needs more has outgrown this index; the API server then refuses shards that are too large.
+const MAX_SHARDS: usize = 256;
+/// Longest text of an entry.
+const MAX_TEXT: usize = 512;
+
+/// Why there is no plan. The index in force stays: it protects what was known when it was written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IndexPlanError {
+    /// A listing is missing.
+    #[error("{0}")]
+    Unsynced(String),
+    /// An artifact cannot be read, so what it protects is not known.
+    #[error("{0}; correct or delete it, until then the index in force stays")]
+    Unreadable(String),
+}
+
+/// The shards of the index, in order. There is always one.
+///
+/// # Errors
+/// If the world is not known well enough to say what is protected.
+pub fn plan(world: &World) -> Result<Vec<WeightIndexSpec>, IndexPlanError> {
+    if let Some(reason) = world.undecidable() {
+        return Err(IndexPlanError::Unsynced(reason));
+    }
+    if let Some(reason) = world.unreadable() {
+        return Err(IndexPlanError::Unreadable(reason));
+    }
+    Ok(shards(&collect(world), &members(world), MAX_KEYS))
+}
+
+/// Whether ring 1 enforces an artifact: see the documentation of the module.
+pub fn enforced(world: &World, artifact: &Artifact) -> bool {
+    let mut environments = world.environments_of(artifact).peekable();
+    environments.peek().is_none() || environments.any(|environment| environment.enforces_admission())
+}
+
+/// The four tables, before they are cut into shards.
+#[derive(Default)]
+struct Tables<'a> {
+    keys: BTreeMap<String, Owners<'a>>,
+    paths: BTreeMap<String, Owners<'a>>,
+    claims: BTreeMap<String, Owners<'a>>,
+    volumes: BTreeMap<String, Owners<'a>>,
+}
+
+/// The artifacts behind one key, by name.
+type Owners<'a> = BTreeMap<&'a str, &'a Artifact>;
+
+fn collect(world: &World) -> Tables<'_> {
+    let mut tables = Tables::default();
+    for artifact in world.artifacts.values().filter(|artifact| enforced(world, artifact)) {
+        for (location, key) in world.keys_of(artifact) {
+            if let LocationSource::Claim(name) = &location.source {
+                add(&mut tables.claims, claim_key(name), [artifact]);
+            }
+            if let Ok(key) = key {
+                let table = if key.has_path() { &mut tables.paths } else { &mut tables.keys };
+                add(table, key.comparable().0, [artifact]);
+            }
+        }
+    }
+    for (name, volume) in &world.volumes {
+        let Ok(key) = &volume.key else { continue };
+        let owners = tables.owners(key);
+        if owners.is_empty() {
+            continue;
+        }
+        if let Some(claim) = &volume.claim {
+            add(&mut tables.claims, claim_key(claim), owners.values().copied());
+        }
+        add(&mut tables.volumes, name.clone(), owners.values().copied());
+    }
+    for (name, claim) in &world.claims {
+        let owners = claim.volume.as_ref().and_then(|volume| tables.volumes.get(volume)).cloned();
+        if let Some(owners) = owners {
+            add(&mut tables.claims, claim_key(name), owners.values().copied());
+        }
+    }
+    tables
+}
+
+fn add<'a>(table: &mut BTreeMap<String, Owners<'a>>, key: String, artifacts: impl IntoIterator<Item = &'a Artifact>) {
+    table.entry(key).or_default().extend(artifacts.into_iter().map(|artifact| (artifact.name.as_str(), artifact)));
+}
+
+fn claim_key(name: &ClaimName) -> String {
+    format!("{}/{}", name.namespace, name.name)
+}
+
+impl<'a> Tables<'a> {
+    /// The artifacts whose storage overlaps a key: found by looking up its ancestors and the range of its descendants.
+    fn owners(&self, key: &BackendKey) -> Owners<'a> {
+        let text = key.comparable().0;
+        if !key.has_path() {
+            return self.keys.get(&text).cloned().unwrap_or_default();
+        }
+        let mut owners = Owners::new();
+        let directory = format!("{}/", text.trim_end_matches('/'));
+        let descendants = self.paths.range(directory.clone()..).take_while(|(key, _)| key.starts_with(&directory));
+        for (_, found) in descendants {
+            owners.extend(found);
+        }
+        for (at, _) in directory.match_indices('/') {
+            // Of an ancestor at the root the slash belongs to the key.
+            for ancestor in [&directory[..at], &directory[..=at]] {
+                owners.extend(self.paths.get(ancestor).into_iter().flatten());
+            }
+        }
+        owners
+    }
+}
+
+fn members(world: &World) -> BTreeMap<String, IndexMember> {
+    let claimed: BTreeSet<&str> =
+        world.environments.values().flat_map(|e| e.members.iter().map(|m| m.namespace.as_str())).collect();
+    claimed
+        .into_iter()
+        .filter_map(|namespace| match world.membership(namespace) {
+            Membership::Member { environment, member } => Some((
+                namespace.to_string(),
+                IndexMember {
+                    uid: member.uid.clone()?,
+                    environment: environment.name.clone(),
+                    admission: environment.modes.admission,
+                },
+            )),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Cuts the tables. A key's shard depends on the key and the number of shards only, which is a power of two: an
+/// addition elsewhere moves nothing, and a doubling moves keys from shard n to shard n + half.
+fn shards(tables: &Tables<'_>, members: &BTreeMap<String, IndexMember>, max_keys: usize) -> Vec<WeightIndexSpec> {
+    let mut count = 1;
+    loop {
+        let shards = cut(tables, members, count);
+        if count >= MAX_SHARDS || shards.iter().all(|shard| fits(shard, max_keys)) {
+            return shards;
+        }
+        count *= 2;
+    }
+}
+
+fn cut(tables: &Tables<'_>, members: &BTreeMap<String, IndexMember>, count: usize) -> Vec<WeightIndexSpec> {
+    let number = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    let mut shards: Vec<WeightIndexSpec> = (0..count)
+        .map(|shard| WeightIndexSpec {
+            shard: number(shard),
+            shards: number(count),
+            members: members.clone(),
+            ..WeightIndexSpec::default()
+        })
+        .collect();
+    let mut fill = |table: &BTreeMap<String, Owners<'_>>, of: fn(&mut WeightIndexSpec) -> &mut BTreeMap<String, IndexEntry>| {
+        for (key, owners) in table {
+            if let Some(shard) = shards.get_mut(shard_of(key, count)) {
+                of(shard).insert(key.clone(), entry(owners));
+            }
+        }
+    };
+    fill(&tables.keys, |shard| &mut shard.keys);
+    fill(&tables.paths, |shard| &mut shard.paths);
+    fill(&tables.claims, |shard| &mut shard.claims);
+    fill(&tables.volumes, |shard| &mut shard.volumes);
+    shards
+}
+
+fn fits(shard: &WeightIndexSpec, max_keys: usize) -> bool {
+    let (mut keys, mut bytes) = (0, 0);
+    for table in [&shard.keys, &shard.paths, &shard.claims, &shard.volumes] {
+        keys += table.len();
+        for (key, entry) in table {
+            // 64: the names of the fields.
+            bytes += 64 + key.len() + entry.artifacts.len() + entry.contact.len();
+            bytes += entry.environments.iter().map(|name| name.len() + 3).sum::<usize>();
+        }
+    }
+    keys <= max_keys && bytes <= MAX_BYTES
+}
+
+/// FNV-1a: stable over versions of this program, which `std`'s hash is not.
+fn shard_of(key: &str, count: usize) -> usize {
+    let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    // The low bits decide, the high ones are folded in since the low ones of FNV mix least.
+    usize::try_from((hash ^ (hash >> 32)) & 0xffff_ffff).unwrap_or_default() % count
+}
+
+/// Where several artifacts share storage, what all of them permit.
+fn entry(owners: &Owners<'_>) -> IndexEntry {
+    let mut environments: Option<BTreeSet<&str>> = None;
+    for artifact in owners.values() {
+        let permitted: BTreeSet<&str> = artifact.permitted.iter().map(String::as_str).collect();
+        environments = Some(match environments {
+            Some(others) => others.intersection(&permitted).copied().collect(),
+            None => permitted,
+        });
+    }
+    let contacts: BTreeSet<&str> = owners.values().map(|artifact| artifact.contact.as_str()).collect();
+    IndexEntry {
+        artifacts: joined(owners.keys().copied()),
+        environments: environments.into_iter().flatten().map(str::to_string).collect(),
+        contact: joined(contacts.into_iter()),
+    }
+}
+
+/// The texts with commas between them, as many as fit. They stand in one line of a message, so there is no line break.
+fn joined<'a>(texts: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let mut joined = String::new();
+    let mut left = texts.len();
+    for text in texts {
+        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let more = format!(", and {left} more");
+        if joined.len() + text.len() + 2 + more.len() > MAX_TEXT {
+            joined.push_str(more.trim_start_matches(if joined.is_empty() { ", and " } else { "" }));
+            break;
+        }
+        if !joined.is_empty() {
+            joined.push_str(", ");
+        }
+        joined.push_str(&text);
+        left -= 1;
+    }
+    joined
+}
+
+#[cfg(test)]
+#[path = "index_plan_tests.rs"]
+mod tests;

@@ -1,0 +1,207 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::api::{Mode, Modes, Network, VolumeRules};
+use crate::domain::world::{ArtifactLocation, Claim, Environment, EnvironmentMember, Manifest, Volume};
+
+fn environment(name: &str, namespace: &str, admission: Mode) -> Environment {
+    Environment {
+        name: name.into(),
+        created: "2026-01-01T00:00:00Z".into(),
+        members: vec![EnvironmentMember {
+            namespace: namespace.into(),
+            uid: Some(format!("uid-{namespace}")),
+            service_accounts: ["*".to_string()].into(),
+        }],
+        modes: Modes { admission, network: Mode::Audit, verification: Mode::Audit, egress: Mode::Audit },
+        volumes: VolumeRules::default(),
+        trusted_init: vec![],
+        network: Network::default(),
+        egress_rate: None,
+        deleting: false,
+    }
+}
+
+fn artifact(name: &str, permitted: &[&str], keys: Vec<BackendKey>) -> Artifact {
+    Artifact {
+        name: name.into(),
+        digest: None,
+        manifest: Manifest::Path("m".into()),
+        locations: keys
+            .into_iter()
+            .enumerate()
+            .map(|(n, key)| ArtifactLocation {
+                name: format!("l{n}"),
+                source: LocationSource::Key(key),
+                pinned: None,
+                path: None,
+            })
+            .collect(),
+        permitted: permitted.iter().map(|p| (*p).to_string()).collect(),
+        contact: format!("{name}@example.com"),
+    }
+}
+
+fn world(environments: Vec<Environment>, artifacts: Vec<Artifact>) -> World {
+    let mut world = World::default();
+    for environment in environments {
+        for member in &environment.members {
+            world.namespaces.insert(member.namespace.clone(), format!("uid-{}", member.namespace));
+        }
+        world.environments.insert(environment.name.clone(), environment);
+    }
+    world.artifacts = artifacts.into_iter().map(|a| (a.name.clone(), a)).collect();
+    world
+}
+
+fn only(world: &World) -> WeightIndexSpec {
+    let mut shards = plan(world).unwrap();
+    assert_eq!(shards.len(), 1);
+    shards.remove(0)
+}
+
+#[test]
+fn storage_claims_and_volumes_are_listed_with_what_all_owners_permit() {
+    let nas = |path: &str| BackendKey::nfs("nas", path);
+    let mut w = world(
+        vec![environment("a", "ns-a", Mode::Enforce), environment("b", "ns-b", Mode::Enforce)],
+        vec![
+            artifact("base", &["a", "b"], vec![nas("/models")]),
+            artifact("tuned", &["b"], vec![nas("/models/tuned"), BackendKey::csi("d", "h")]),
+        ],
+    );
+    let claim = |name: &str| ClaimName { namespace: "ns-b".into(), name: name.into() };
+    w.volumes.insert("pv-root".into(), Volume { key: Ok(nas("/models")), claim: Some(claim("root")) });
+    w.volumes.insert("pv-sub".into(), Volume { key: Ok(nas("/models/other")), claim: None });
+    w.volumes.insert("pv-near".into(), Volume { key: Ok(nas("/models-2")), claim: Some(claim("near")) });
+    w.volumes.insert("pv-top".into(), Volume { key: Ok(nas("/")), claim: None });
+    w.claims.insert(claim("asks"), Claim { volume: Some("pv-sub".into()), ..Claim::default() });
+    w.claims.insert(claim("other"), Claim { volume: Some("pv-near".into()), ..Claim::default() });
+
+    let index = only(&w);
+    let names = |table: &BTreeMap<String, IndexEntry>| table.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&index.keys), ["v1:csi:d:h"]);
+    assert_eq!(names(&index.paths), ["v1:nfs:nas:/models", "v1:nfs:nas:/models/tuned"]);
+    assert_eq!(names(&index.volumes), ["pv-root", "pv-sub", "pv-top"]);
+    assert_eq!(names(&index.claims), ["ns-b/asks", "ns-b/root"]);
+    assert_eq!(index.paths["v1:nfs:nas:/models"].environments, ["a", "b"], "a neighbour in the directory is no owner of it");
+    let root = &index.volumes["pv-root"];
+    assert_eq!((root.artifacts.as_str(), root.environments.as_slice()), ("base, tuned", &["b".to_string()][..]));
+    assert_eq!(root.contact, "base@example.com, tuned@example.com");
+    assert_eq!(index.volumes["pv-sub"].artifacts, "base");
+    assert_eq!(index.members["ns-a"].uid, "uid-ns-a");
+}
+
+#[test]
+fn a_declared_claim_is_listed_before_it_exists() {
+    let mut a = artifact("x", &["a"], vec![]);
+    let source = LocationSource::Claim(ClaimName { namespace: "n".into(), name: "c".into() });
+    a.locations.push(ArtifactLocation { name: "l".into(), source, pinned: None, path: None });
+    let index = only(&world(vec![environment("a", "ns-a", Mode::Enforce)], vec![a]));
+    assert_eq!(index.claims["n/c"].artifacts, "x");
+}
+
+#[test]
+fn disks_of_in_tree_types_have_the_key_of_their_driver() {
+    let key = BackendKey("v1:awsElasticBlockStore:vol-1".into());
+    let index = only(&world(vec![], vec![artifact("x", &["a"], vec![key])]));
+    assert!(index.keys.contains_key("v1:csi:ebs.csi.aws.com:vol-1"), "{:?}", index.keys);
+}
+
+#[test]
+fn audit_is_not_enforced_and_missing_environments_are() {
+    let key = |h: &str| vec![BackendKey::csi("d", h)];
+    let w = world(
+        vec![environment("audit", "ns-1", Mode::Audit), environment("enforce", "ns-2", Mode::Enforce)],
+        vec![
+            artifact("only-audit", &["audit", "missing"], key("1")),
+            artifact("both", &["audit", "enforce"], key("2")),
+            artifact("nowhere", &["missing"], key("3")),
+        ],
+    );
+    let index = only(&w);
+    assert_eq!(index.keys.keys().collect::<Vec<_>>(), ["v1:csi:d:2", "v1:csi:d:3"]);
+    assert_eq!(index.members["ns-1"].admission, Mode::Audit);
+    assert_eq!(index.members["ns-2"].admission, Mode::Enforce);
+}
+
+#[test]
+fn a_namespace_is_a_member_by_its_uid_and_of_its_first_claimant() {
+    let mut second = environment("second", "ns-1", Mode::Audit);
+    second.created = "2026-02-01T00:00:00Z".into();
+    let mut w = world(vec![environment("first", "ns-1", Mode::Enforce), second], vec![]);
+    assert_eq!(only(&w).members["ns-1"].environment, "first");
+    w.namespaces.insert("ns-1".into(), "another".into());
+    assert!(only(&w).members.is_empty(), "it was made again");
+}
+
+#[test]
+fn what_is_not_known_gives_no_plan() {
+    let mut w = world(vec![], vec![]);
+    w.unsynced.insert("PersistentVolume");
+    assert!(matches!(plan(&w), Err(IndexPlanError::Unsynced(reason)) if reason.contains("PersistentVolume")));
+    w.unsynced.clear();
+    w.unreadable_artifacts.insert("x".into(), "spec.type: unknown".into());
+    let said = plan(&w).unwrap_err().to_string();
+    assert!(said.contains("\"x\"") && said.contains("the index in force stays"), "{said}");
+}
+
+#[test]
+fn texts_are_bounded_and_one_line() {
+    let names: Vec<String> = (0..100).map(|n| format!("artifact-{n:03}")).collect();
+    let text = joined(names.iter().map(String::as_str));
+    assert!(text.len() <= MAX_TEXT && text.ends_with(" more"), "{text}");
+    assert_eq!(joined(["a\nb", "c"].into_iter()), "a b, c");
+    assert_eq!(joined(["x".repeat(600).as_str()].into_iter()), "1 more");
+}
+
+fn keys() -> impl Strategy<Value = Vec<BackendKey>> {
+    let key = prop_oneof![
+        "[a-c]{1,4}".prop_map(|h| BackendKey::csi("d", &h)),
+        "(/[ab]){1,4}".prop_map(|p| BackendKey::nfs("nas", &p)),
+        "(/[ab]){0,4}".prop_map(|p| BackendKey::host(&format!("/{p}"))),
+        "[a-c]{1,4}".prop_map(|h| BackendKey(format!("v1:awsElasticBlockStore:{h}"))),
+    ];
+    prop::collection::vec(key, 0..6)
+}
+
+proptest! {
+    #[test]
+    fn every_key_is_in_exactly_one_shard(all in prop::collection::vec(keys(), 0..8), max in 1_usize..12) {
+        let artifacts: Vec<Artifact> =
+            all.iter().enumerate().map(|(n, keys)| artifact(&format!("a{n}"), &["e"], keys.clone())).collect();
+        let w = world(vec![environment("e", "ns", Mode::Enforce)], artifacts);
+        let tables = collect(&w);
+        let cut = shards(&tables, &members(&w), max);
+        prop_assert!(cut.len().is_power_of_two());
+        for (n, shard) in cut.iter().enumerate() {
+            prop_assert_eq!((shard.shard as usize, shard.shards as usize), (n, cut.len()));
+            prop_assert_eq!(shard.members.len(), 1);
+            prop_assert!(fits(shard, max) || cut.len() == MAX_SHARDS);
+        }
+        for (n, keys) in all.iter().enumerate() {
+            for key in keys {
+                let text = key.comparable().0;
+                let found: Vec<&IndexEntry> = cut
+                    .iter()
+                    .filter_map(|s| if key.has_path() { s.paths.get(&text) } else { s.keys.get(&text) })
+                    .collect();
+                prop_assert_eq!(found.len(), 1, "{}", text);
+                let name = format!("a{n}");
+                prop_assert!(found[0].artifacts.split(", ").any(|a| a == name));
+            }
+        }
+    }
+
+    #[test]
+    fn owners_are_those_that_overlap(all in prop::collection::vec(keys(), 0..6), asked in keys()) {
+        let artifacts: Vec<Artifact> =
+            all.iter().enumerate().map(|(n, keys)| artifact(&format!("a{n}"), &["e"], keys.clone())).collect();
+        let w = world(vec![environment("e", "ns", Mode::Enforce)], artifacts);
+        let tables = collect(&w);
+        for key in asked {
+            let expected: Vec<&str> = w.artifacts_at(&key).iter().map(|a| a.name.as_str()).collect();
+            prop_assert_eq!(tables.owners(&key).keys().copied().collect::<Vec<_>>(), expected, "{}", key);
+        }
+    }
+}
