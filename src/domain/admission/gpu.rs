@@ -5,22 +5,11 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::pod::{Pod, object};
-
-/// Extended resources that are accelerators, by the beginning of their name: NVIDIA with MIG and shared ones, AMD,
-/// Intel, Google TPU, AWS Neuron, Gaudi.
-const PREFIXES: &[&str] = &[
-    "nvidia.com/gpu",
-    "nvidia.com/mig-",
-    "amd.com/gpu",
-    "gpu.intel.com/",
-    "google.com/tpu",
-    "aws.amazon.com/neuron",
-    "habana.ai/gaudi",
-];
+use crate::domain::world::GPU_RESOURCES;
 
 /// Whether a resource is an accelerator.
 pub(super) fn is_gpu(resource: &str, configured: &BTreeSet<String>) -> bool {
-    configured.contains(resource) || PREFIXES.iter().any(|prefix| resource.starts_with(prefix))
+    configured.contains(resource) || GPU_RESOURCES.iter().any(|prefix| resource.starts_with(prefix))
 }
 
 /// What the pod asks for, as the fact of a violation: `container "x" asks for nvidia.com/gpu`. Of a ResourceClaim it
