@@ -23,16 +23,11 @@ use super::{
     error::ReconcileError,
     repair::{Repairs, Verdict},
 };
-use crate::runtime::metrics::Writes;
+use crate::{
+    render::{MANAGED_BY, OWNER},
+    runtime::metrics::Writes,
+};
 
-/// The label that every object of ours carries.
-pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "weightlock");
-/// The label that names the environment an object was written for.
-pub const ENVIRONMENT_LABEL: &str = "weightlock.dev/environment";
-/// The annotation that says for what an object was written: [`INSTALLATION`] or `weightenvironment/NAME`.
-pub const OWNER: &str = "weightlock.dev/owner";
-/// Value of [`OWNER`] for what belongs to the installation as a whole.
-pub const INSTALLATION: &str = "installation";
 /// The finalizer on WeightEnvironments and WeightArtifacts.
 pub const FINALIZER: &str = "weightlock.dev/protect";
 

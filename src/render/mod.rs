@@ -2,6 +2,7 @@
 
 pub mod policies;
 pub mod webhook_configuration;
+pub mod network;
 
 use std::collections::BTreeMap;
 
