@@ -8,6 +8,7 @@ pub mod backend;
 pub mod decision;
 pub mod index_plan;
 pub mod lookup;
+pub mod network;
 pub mod request;
 pub mod rules;
 pub mod webhook_scope;
