@@ -1,0 +1,238 @@
+//! Which pods hold which weights, and what their verifiers said.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{
+    World, backend,
+    lookup::ClaimStorage,
+    world::{ClaimName, LocationSource},
+};
+
+/// Name of the init container that verifies weights.
+pub const VERIFIER: &str = "weightlock-verify";
+/// Volumes that hold neither weights nor anything else from outside the pod's own declaration.
+const WITHOUT_WEIGHTS: [&str; 6] = ["configMap", "secret", "projected", "downwardAPI", "emptyDir", "image"];
+
+/// What a pod holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Names of the artifacts that its volumes are.
+    pub artifacts: BTreeSet<String>,
+    /// Volumes of which it cannot be told what they are, with the reason. They may be weights.
+    pub undecided: Vec<String>,
+}
+
+impl Holdings {
+    /// Whether the pod holds no weights for certain.
+    pub fn none(&self) -> bool {
+        self.artifacts.is_empty() && self.undecided.is_empty()
+    }
+}
+
+/// What the volumes of a pod are. Every volume counts, mounted or not.
+pub fn holdings(world: &World, pod: &Value) -> Holdings {
+    let mut holdings = Holdings::default();
+    let namespace = text(pod, "/metadata/namespace");
+    for volume in pod.pointer("/spec/volumes").and_then(Value::as_array).into_iter().flatten() {
+        let claim = volume.pointer("/persistentVolumeClaim/claimName").and_then(Value::as_str).map(String::from).or_else(
+            // A generic ephemeral volume has a claim named after pod and volume.
+            || volume.get("ephemeral").map(|_| format!("{}-{}", text(pod, "/metadata/name"), text(volume, "/name"))),
+        );
+        match claim {
+            Some(name) => add_claim(world, ClaimName { namespace: namespace.into(), name }, &mut holdings),
+            None if WITHOUT_WEIGHTS.iter().any(|source| volume.get(source).is_some()) => {}
+            None => match backend::of_volume_source(volume) {
+                Ok(key) => add_key(world, &key, &mut holdings),
+                Err(reason) => holdings.undecided.push(format!("volume {:?}: {reason}", text(volume, "/name"))),
+            },
+        }
+    }
+    holdings
+}
+
+fn add_claim(world: &World, name: ClaimName, holdings: &mut Holdings) {
+    match world.storage_of_claim(&name) {
+        ClaimStorage::Volume { key: Ok(key), .. } => add_key(world, key, holdings),
+        ClaimStorage::Volume { key: Err(reason), .. } => {
+            holdings.undecided.push(format!("claim {:?}: {reason}", name.name));
+        }
+        // There is no storage behind it, so no bytes; the pod does not start before there is.
+        ClaimStorage::Absent | ClaimStorage::Unbound => {}
+    }
+    let source = LocationSource::Claim(name);
+    let declared = world.artifacts.values().filter(|a| a.locations.iter().any(|location| location.source == source));
+    holdings.artifacts.extend(declared.map(|artifact| artifact.name.clone()));
+}
+
+fn add_key(world: &World, key: &backend::BackendKey, holdings: &mut Holdings) {
+    holdings.artifacts.extend(world.artifacts_at(key).into_iter().map(|artifact| artifact.name.clone()));
+    if let Some(reason) = world.unreadable() {
+        holdings.undecided.push(reason);
+    }
+}
+
+/// Whether a pod has ended, so that it holds nothing any more.
+pub fn ended(pod: &Value) -> bool {
+    matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")
+}
+
+/// How a verifier ended, as the kubelet reported it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// It exited with 0.
+    pub succeeded: bool,
+    /// Exit code.
+    pub exit_code: i64,
+    /// Its termination message.
+    pub message: String,
+    /// When it ended, RFC 3339; with the pod's UID it tells one run from another.
+    pub finished: String,
+}
+
+/// How the verifier of a pod last ended for an artifact with this digest. `None`: it has not ended, or it is not the
+/// verifier that Weightlock injects for these very bytes.
+pub fn verdict(world: &World, pod: &Value, artifact: &str, digest: &str) -> Option<Verdict> {
+    let containers = pod.pointer("/spec/initContainers").and_then(Value::as_array)?;
+    let verifier = containers.iter().find(|container| text(container, "/name") == VERIFIER)?;
+    if text(verifier, "/image") != world.settings.verifier_image || !checks(verifier, artifact, digest) {
+        return None;
+    }
+    let statuses = pod.pointer("/status/initContainerStatuses").and_then(Value::as_array)?;
+    let status = statuses.iter().find(|status| text(status, "/name") == VERIFIER)?;
+    let ended = ["/state/terminated", "/lastState/terminated"].iter().find_map(|pointer| status.pointer(pointer))?;
+    let exit_code = ended.get("exitCode").and_then(Value::as_i64)?;
+    let message = text(ended, "/message").trim();
+    // One verifier checks all weights of the pod. What it says of others says nothing of this artifact.
+    if exit_code != 0 && message.contains("WeightArtifact ") && !message.contains(&format!("{artifact:?}")) {
+        return None;
+    }
+    Some(Verdict {
+        succeeded: exit_code == 0,
+        exit_code,
+        message: message.into(),
+        finished: text(ended, "/finishedAt").into(),
+    })
+}
+
+/// Whether the arguments of a verifier have a group `--artifact NAME --digest DIGEST`.
+fn checks(verifier: &Value, artifact: &str, digest: &str) -> bool {
+    let args: Vec<&str> =
+        verifier.get("args").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    args.windows(4).any(|group| group == ["--artifact", artifact, "--digest", digest])
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::{
+        BackendKey,
+        world::{Artifact, ArtifactLocation, Claim, Manifest, Volume},
+    };
+
+    const DIGEST: &str = "sha256:5c1e";
+
+    fn world() -> World {
+        let claim = ClaimName { namespace: "serving".into(), name: "orion".into() };
+        let key = BackendKey::csi("ebs.csi.aws.com", "vol-1");
+        let artifact = Artifact {
+            name: "orion-70b".into(),
+            digest: Some(DIGEST.into()),
+            manifest: Manifest::Path("m.json".into()),
+            locations: vec![ArtifactLocation {
+                name: "serving".into(),
+                source: LocationSource::Key(key.clone()),
+                pinned: None,
+                path: None,
+            }],
+            permitted: BTreeSet::new(),
+            contact: String::new(),
+        };
+        let mut world = World::default();
+        world.artifacts.insert(artifact.name.clone(), artifact);
+        world.volumes.insert("pv".into(), Volume { key: Ok(key), claim: Some(claim.clone()) });
+        world.claims.insert(claim, Claim { uid: "c".into(), volume: Some("pv".into()), bound: true, data_source: None });
+        world
+    }
+
+    fn pod(volume: Value) -> Value {
+        json!({"metadata": {"namespace": "serving", "name": "llm-0"}, "spec": {"volumes": [volume]}})
+    }
+
+    #[test]
+    fn weights_are_found_behind_claims_and_inline_volumes() {
+        for volume in [
+            json!({"name": "w", "persistentVolumeClaim": {"claimName": "orion"}}),
+            json!({"name": "w", "csi": {"driver": "ebs.csi.aws.com", "volumeHandle": "vol-1"}}),
+        ] {
+            let holdings = holdings(&world(), &pod(volume.clone()));
+            assert_eq!(holdings.artifacts, BTreeSet::from(["orion-70b".to_string()]), "{volume}");
+        }
+    }
+
+    #[test]
+    fn a_volume_of_unknown_type_may_be_weights() {
+        let holdings = holdings(&world(), &pod(json!({"name": "w", "quantumDisk": {}})));
+        assert!(holdings.undecided[0].starts_with("volume \"w\": "), "{holdings:?}");
+        assert!(!holdings.none());
+    }
+
+    #[test]
+    fn configuration_and_scratch_space_are_no_weights() {
+        for volume in [json!({"name": "a", "configMap": {}}), json!({"name": "a", "emptyDir": {}})] {
+            assert!(holdings(&world(), &pod(volume)).none());
+        }
+    }
+
+    fn verified(image: &str, digest: &str, state: Value) -> Value {
+        json!({
+            "spec": {"initContainers": [{"name": VERIFIER, "image": image,
+                "args": ["--artifact", "orion-70b", "--digest", digest, "--root", "/weightlock/0"]}]},
+            "status": {"initContainerStatuses": [{"name": VERIFIER, "state": state}]},
+        })
+    }
+
+    #[test]
+    fn a_verdict_counts_for_our_verifier_and_this_digest_only() {
+        let (world, image) = (world(), World::default().settings.verifier_image);
+        let ended = json!({"terminated": {"exitCode": 0, "finishedAt": "2026-01-01T00:00:00Z", "message": "ok\n"}});
+        let verdict = |pod: Value| verdict(&world, &pod, "orion-70b", DIGEST);
+        let good = verdict(verified(&image, DIGEST, ended.clone())).unwrap();
+        assert_eq!((good.succeeded, good.message.as_str()), (true, "ok"));
+        assert_eq!(verdict(verified("busybox", DIGEST, ended.clone())), None);
+        assert_eq!(verdict(verified(&image, "sha256:0000", ended)), None);
+        assert_eq!(verdict(verified(&image, DIGEST, json!({"running": {}}))), None);
+    }
+
+    #[test]
+    fn a_failure_of_other_weights_in_the_pod_is_not_this_artifacts() {
+        let (world, image) = (world(), World::default().settings.verifier_image);
+        let failed = |name: &str| {
+            let message = format!("Refused (exit code 20): 1 finding in WeightArtifact {name:?}");
+            verdict(
+                &world,
+                &verified(&image, DIGEST, json!({"terminated": {"exitCode": 20, "message": message}})),
+                "orion-70b",
+                DIGEST,
+            )
+        };
+        assert_eq!(failed("lora"), None);
+        assert_eq!(failed("orion-70b").map(|verdict| verdict.succeeded), Some(false));
+    }
+
+    #[test]
+    fn a_verifier_that_is_restarted_keeps_its_last_verdict() {
+        let (world, image) = (world(), World::default().settings.verifier_image);
+        let mut pod = verified(&image, DIGEST, json!({"waiting": {"reason": "CrashLoopBackOff"}}));
+        pod["status"]["initContainerStatuses"][0]["lastState"] = json!({"terminated": {"exitCode": 20, "message": "m"}});
+        let verdict = verdict(&world, &pod, "orion-70b", DIGEST).unwrap();
+        assert_eq!((verdict.succeeded, verdict.exit_code), (false, 20));
+    }
+}

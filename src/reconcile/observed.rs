@@ -1,0 +1,203 @@
+//! The objects that recipes compare with and write the status of, kept up by watches.
+//!
+//! The index has the declarations as the rules see them; here they are whole, with their resource versions, beside what
+//! Weightlock wrote. Each change wakes the reconciler.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use futures::{FutureExt, StreamExt, future::BoxFuture};
+use k8s_openapi::api::{
+    admissionregistration::v1::{
+        MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+        ValidatingWebhookConfiguration,
+    },
+    core::v1::Secret,
+    networking::v1::NetworkPolicy,
+};
+use kube::{
+    Api, Client, Resource,
+    api::{ApiResource, DynamicObject},
+    runtime::{
+        reflector::{
+            ObjectRef, Store,
+            store::Writer as StoreWriter,
+        },
+        watcher::{self, metadata_watcher, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+
+use super::{apply::ObjectId, error::ReconcileError};
+use crate::{
+    api::{WeightArtifact, WeightEnvironment, WeightIndex},
+    render::{ENVIRONMENT_LABEL, MANAGED_BY},
+};
+
+/// How long a failed watch waits before it is tried again.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Stores of what is watched. Cheap to clone.
+#[derive(Clone)]
+pub struct Observed {
+    environments: Store<DynamicObject>,
+    artifacts: Store<DynamicObject>,
+    policies: Store<DynamicObject>,
+    webhooks: Store<DynamicObject>,
+    /// Notified after each change.
+    pub changed: Arc<Notify>,
+}
+
+impl Observed {
+    /// The stores, and the future that keeps them up. It never ends by itself.
+    pub fn start(client: &Client, own_namespace: &str) -> (Self, impl Future<Output = ()> + Send + use<>) {
+        let changed = Arc::new(Notify::new());
+        let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
+        let mut watches: Vec<BoxFuture<'static, ()>> = Vec::new();
+        let mut store = |resource: ApiResource, config: watcher::Config| {
+            let writer = StoreWriter::new(resource.clone());
+            let reader = writer.as_reader();
+            let api = Api::all_with(client.clone(), &resource);
+            watches.push(keep(writer, api, resource, config, changed.clone()).boxed());
+            reader
+        };
+        let environments = store(erase::<WeightEnvironment>(), watcher::Config::default());
+        let artifacts = store(erase::<WeightArtifact>(), watcher::Config::default());
+        let policies = store(erase::<NetworkPolicy>(), ours.clone());
+        let webhooks = store(erase::<ValidatingWebhookConfiguration>(), ours.clone());
+        // Their recipes read them themselves; they only need to be woken.
+        for resource in [
+            erase::<MutatingWebhookConfiguration>(),
+            erase::<ValidatingAdmissionPolicy>(),
+            erase::<ValidatingAdmissionPolicyBinding>(),
+            erase::<WeightIndex>(),
+        ] {
+            let api = Api::all_with(client.clone(), &resource);
+            watches.push(wake(api, resource, ours.clone(), changed.clone()).boxed());
+        }
+        let secrets = erase::<Secret>();
+        let api = Api::namespaced_with(client.clone(), own_namespace, &secrets);
+        watches.push(wake(api, secrets, ours, changed.clone()).boxed());
+        let observed = Self { environments, artifacts, policies, webhooks, changed };
+        (observed, async move {
+            futures::future::join_all(watches).await;
+        })
+    }
+
+    /// Waits until everything that is compared with was listed once.
+    pub async fn ready(&self) {
+        for store in [&self.environments, &self.artifacts, &self.policies, &self.webhooks] {
+            // An error means that the watches have ended, and the process with them.
+            let _ = store.wait_until_ready().await;
+        }
+    }
+
+    /// The names of all environments.
+    pub fn environment_names(&self) -> Vec<String> {
+        names(&self.environments)
+    }
+
+    /// The names of all artifacts.
+    pub fn artifact_names(&self) -> Vec<String> {
+        names(&self.artifacts)
+    }
+
+    /// An environment as it is stored; `None` if there is no such object.
+    pub fn environment(&self, name: &str) -> Option<Arc<DynamicObject>> {
+        self.environments.get(&ObjectRef::new_with(name, erase::<WeightEnvironment>()))
+    }
+
+    /// An artifact as it is stored; `None` if there is no such object.
+    pub fn artifact(&self, name: &str) -> Option<Arc<DynamicObject>> {
+        self.artifacts.get(&ObjectRef::new_with(name, erase::<WeightArtifact>()))
+    }
+
+    /// A NetworkPolicy of ours.
+    pub fn policy(&self, namespace: &str, name: &str) -> Option<Arc<DynamicObject>> {
+        self.policies.get(&ObjectRef::new_with(name, erase::<NetworkPolicy>()).within(namespace))
+    }
+
+    /// Namespace and name of every NetworkPolicy that is labelled as written for an environment.
+    pub fn policies_of(&self, environment: &str) -> Vec<(String, String)> {
+        let mut found: Vec<_> = self
+            .policies
+            .state()
+            .iter()
+            .filter(|policy| {
+                policy.metadata.labels.as_ref().and_then(|labels| labels.get(ENVIRONMENT_LABEL)).map(String::as_str)
+                    == Some(environment)
+            })
+            .filter_map(|policy| Some((policy.metadata.namespace.clone()?, policy.metadata.name.clone()?)))
+            .collect();
+        found.sort();
+        found
+    }
+
+    /// A validating webhook configuration of ours.
+    pub fn validating_webhooks(&self, name: &str) -> Option<Arc<DynamicObject>> {
+        self.webhooks.get(&ObjectRef::new_with(name, erase::<ValidatingWebhookConfiguration>()))
+    }
+}
+
+/// An object as its type.
+///
+/// # Errors
+/// [`ReconcileError::Unreadable`] if it does not have the shape of the type.
+pub fn typed<K>(object: &DynamicObject) -> Result<K, ReconcileError>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned,
+{
+    object.clone().try_parse().map_err(|error| ReconcileError::Unreadable {
+        object: ObjectId::new(
+            &K::kind(&()),
+            object.metadata.namespace.as_deref(),
+            object.metadata.name.as_deref().unwrap_or_default(),
+        ),
+        reason: error.to_string(),
+    })
+}
+
+fn erase<K: Resource<DynamicType = ()>>() -> ApiResource {
+    ApiResource::erase::<K>(&())
+}
+
+fn names(store: &Store<DynamicObject>) -> Vec<String> {
+    let mut names: Vec<String> = store.state().iter().filter_map(|object| object.metadata.name.clone()).collect();
+    names.sort();
+    names
+}
+
+async fn keep(
+    mut writer: StoreWriter<DynamicObject>,
+    api: Api<DynamicObject>,
+    resource: ApiResource,
+    config: watcher::Config,
+    changed: Arc<Notify>,
+) {
+    let mut events = std::pin::pin!(watcher(api, config));
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => {
+                writer.apply_watcher_event(&event);
+                changed.notify_one();
+            }
+            Err(error) => pause(&resource, &error).await,
+        }
+    }
+}
+
+/// Wakes at each change of objects whose content is of no interest here.
+async fn wake(api: Api<DynamicObject>, resource: ApiResource, config: watcher::Config, changed: Arc<Notify>) {
+    let mut events = std::pin::pin!(metadata_watcher(api, config));
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(_) => changed.notify_one(),
+            Err(error) => pause(&resource, &error).await,
+        }
+    }
+}
+
+async fn pause(resource: &ApiResource, error: &watcher::Error) {
+    tracing::warn!(kind = %resource.kind, %error, "watch failed; what was known stays");
+    tokio::time::sleep(PAUSE).await;
+}
