@@ -4,7 +4,7 @@
 //! last good form stays in force), an environment that does not parse keeps its members and is enforced at its strictest.
 //! What was not yet listed is named in [`World::unsynced`].
 
-mod convert;
+pub(crate) mod convert;
 mod fold;
 mod offline;
 pub mod quantity;

@@ -4,16 +4,56 @@
 //! asks for with what is there and lets the [`apply::Writer`] do the rest; in steady state it writes nothing.
 
 pub mod apply;
+pub mod artifact;
 pub mod certificate;
+pub mod conditions;
 mod drift;
+pub mod environment;
+mod environment_status;
 pub mod error;
 pub mod events;
+mod members;
+pub mod observed;
 mod repair;
+mod schedule;
+mod scope;
+mod verification;
 pub mod webhook_configuration;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use crate::domain::World;
+use futures::{StreamExt, stream};
+use tokio::sync::watch;
+
+use crate::{
+    domain::{World, consumers, world::Settings},
+    index::{Index, Scope},
+    runtime::{
+        Process, RuntimeError,
+        lease::Elector,
+        metrics::{Reconciles, Writes},
+    },
+};
+use error::ReconcileError;
+use observed::Observed;
+use schedule::{Recipe, Schedule};
+
+/// How soon to look again where two watches do not show the same object yet.
+const CATCH_UP: Duration = Duration::from_millis(100);
+/// Name of the Lease that the leader holds.
+const LEASE: &str = "weightlock-controller";
+/// How long changes are gathered before a round.
+const GATHER: Duration = Duration::from_millis(50);
+/// The least time from the start of one round to the start of the next.
+const ROUND: Duration = Duration::from_millis(200);
+/// How long one recipe may take; what it has not done by then, its next run does.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How many recipes run at once.
+const CONCURRENCY: usize = 4;
 
 /// What a recipe works with.
 #[derive(Clone)]
@@ -22,7 +62,176 @@ pub struct Context {
     pub writer: apply::Writer,
     /// The cluster as the index sees it, with every kind synced.
     pub world: Arc<World>,
+    /// The objects that are compared with and written.
+    pub observed: Observed,
+    /// Remembers which verifications were told.
+    reported: verification::Reported,
+    /// The pods of each artifact.
+    holders: Arc<BTreeMap<String, Vec<(String, String)>>>,
+}
+
+impl Context {
+    fn new(writer: &apply::Writer, world: Arc<World>, observed: &Observed, reported: &verification::Reported) -> Self {
+        let mut holders: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+        for (key, pod) in &world.pods {
+            for artifact in consumers::holdings(&world, pod).artifacts {
+                holders.entry(artifact).or_default().push(key.clone());
+            }
+        }
+        Self {
+            writer: writer.clone(),
+            world,
+            observed: observed.clone(),
+            reported: reported.clone(),
+            holders: Arc::new(holders),
+        }
+    }
+
+    /// Namespace and name of the pods that hold an artifact, those that ended included.
+    pub fn pods_with(&self, artifact: &str) -> &[(String, String)] {
+        self.holders.get(artifact).map(Vec::as_slice).unwrap_or_default()
+    }
 }
 
 /// When a recipe wants to run again although nothing changed; `None`: only on a change.
 pub type Next = Option<Instant>;
+
+/// Runs the controller until the process is told to shut down: follows, and reconciles while it leads.
+///
+/// # Errors
+/// [`RuntimeError::LeaseLost`] when another process may lead. All writing has stopped by then.
+pub async fn run(process: &Process, settings: Settings) -> Result<(), RuntimeError> {
+    process.health.set("index", false);
+    let own_namespace = settings.own_namespace.clone();
+    let (index, watches) = Index::start(process.client.clone(), settings, Scope::Controller);
+    let (observed, more_watches) = Observed::start(&process.client, &own_namespace);
+    let (writes, reconciles) = (Writes::new(&process.metrics), Reconciles::new(&process.metrics));
+    process.metrics.register(|registry| index.register(registry));
+
+    // A follower keeps its caches warm, so that it can take over at once.
+    let background = tokio::spawn(async move { futures::join!(watches, more_watches) });
+    let ready = tokio::spawn(report_readiness(process.clone(), index.clone(), observed.clone()));
+
+    let elector = Elector::new(process.client.clone(), &own_namespace, LEASE, &process.instance);
+    let outcome = match elector.acquire(&process.shutdown).await {
+        None => Ok(()),
+        Some(mut leadership) => {
+            let (leading, is_leading) = watch::channel(true);
+            reconciles.leader.set(1);
+            let writer = apply::Writer::new(process.client.clone(), writes, is_leading, &process.instance);
+            // Whichever comes first drops the others: no recipe goes on after the lease is lost.
+            let lost = tokio::select! {
+                lost = leadership.keep() => Some(lost),
+                () = reconcile(index, observed, writer, &reconciles) => None,
+                () = process.shutdown.cancelled() => None,
+            };
+            leading.send_replace(false);
+            reconciles.leader.set(0);
+            match lost {
+                Some(lost) => Err(lost),
+                None => {
+                    leadership.release().await;
+                    Ok(())
+                }
+            }
+        }
+    };
+    ready.abort();
+    background.abort();
+    outcome
+}
+
+async fn report_readiness(process: Process, index: Index, observed: Observed) {
+    observed.ready().await;
+    let mut changed = index.changed();
+    while !index.synced() {
+        if changed.changed().await.is_err() {
+            return;
+        }
+    }
+    process.health.set("index", true);
+}
+
+/// Runs rounds for ever: one after each change, and when a recipe asked for it.
+async fn reconcile(index: Index, observed: Observed, writer: apply::Writer, metrics: &Reconciles) {
+    observed.ready().await;
+    let (mut changed, mut schedule) = (index.changed(), Schedule::default());
+    let reported = verification::Reported::default();
+    loop {
+        let started = Instant::now();
+        let world = {
+            changed.mark_unchanged();
+            index.world()
+        };
+        if world.unsynced.is_empty() {
+            let context = Context::new(&writer, world, &observed, &reported);
+            round(&context, &mut schedule, metrics).await;
+        }
+        let due = schedule.next().map(tokio::time::Instant::from_std);
+        tokio::select! {
+            changed = changed.changed() => if changed.is_err() { return },
+            () = observed.changed.notified() => {}
+            () = sleep_until(due) => {}
+        }
+        tokio::time::sleep(GATHER.max(ROUND.saturating_sub(started.elapsed()))).await;
+    }
+}
+
+async fn sleep_until(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Runs every recipe that may run now.
+async fn round(context: &Context, schedule: &mut Schedule, metrics: &Reconciles) {
+    let recipes = recipes(context);
+    schedule.retain(&recipes);
+    let runnable: Vec<Recipe> =
+        recipes.into_iter().filter(|recipe| schedule.may_run(recipe, Instant::now())).collect();
+    let outcomes: Vec<_> = stream::iter(runnable)
+        .map(|recipe| async move {
+            let outcome = tokio::time::timeout(PATIENCE, run_recipe(context, &recipe)).await;
+            (recipe, outcome)
+        })
+        .buffer_unordered(CONCURRENCY)
+        .collect()
+        .await;
+    for (recipe, outcome) in outcomes {
+        let result = match outcome {
+            Ok(Ok(next)) => {
+                schedule.succeeded(recipe.clone(), next);
+                "ok"
+            }
+            Ok(Err(error)) => {
+                let category = error.category();
+                let pause = schedule.failed(recipe.clone(), category, Instant::now());
+                match category {
+                    error::Category::Bug => tracing::error!(%recipe, %error, retry_after = ?pause, "recipe failed"),
+                    _ => tracing::warn!(%recipe, %error, retry_after = ?pause, "recipe failed"),
+                }
+                category.as_str()
+            }
+            Err(_) => {
+                let pause = schedule.failed(recipe.clone(), error::Category::Retry, Instant::now());
+                tracing::warn!(%recipe, limit = ?PATIENCE, retry_after = ?pause, "recipe took too long");
+                "timeout"
+            }
+        };
+        metrics.count(recipe.kind(), result);
+    }
+}
+
+fn recipes(context: &Context) -> Vec<Recipe> {
+    let artifacts = context.observed.artifact_names().into_iter().map(Recipe::Artifact);
+    let environments = context.observed.environment_names().into_iter().map(Recipe::Environment);
+    artifacts.chain(environments).collect()
+}
+
+async fn run_recipe(context: &Context, recipe: &Recipe) -> Result<Next, ReconcileError> {
+    match recipe {
+        Recipe::Artifact(name) => artifact::reconcile(context, name).await,
+        Recipe::Environment(name) => environment::reconcile(context, name).await,
+    }
+}

@@ -17,12 +17,13 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client, Resource,
     api::{ApiResource, DynamicObject},
+    core::PartialObjectMeta,
     runtime::{
         reflector::{
             ObjectRef, Store,
             store::Writer as StoreWriter,
         },
-        watcher::{self, metadata_watcher, watcher},
+        watcher::{self, watcher},
     },
 };
 use serde::de::DeserializeOwned;
@@ -66,18 +67,14 @@ impl Observed {
         let policies = store(erase::<NetworkPolicy>(), ours.clone());
         let webhooks = store(erase::<ValidatingWebhookConfiguration>(), ours.clone());
         // Their recipes read them themselves; they only need to be woken.
-        for resource in [
-            erase::<MutatingWebhookConfiguration>(),
-            erase::<ValidatingAdmissionPolicy>(),
-            erase::<ValidatingAdmissionPolicyBinding>(),
-            erase::<WeightIndex>(),
-        ] {
-            let api = Api::all_with(client.clone(), &resource);
-            watches.push(wake(api, resource, ours.clone(), changed.clone()).boxed());
-        }
-        let secrets = erase::<Secret>();
-        let api = Api::namespaced_with(client.clone(), own_namespace, &secrets);
-        watches.push(wake(api, secrets, ours, changed.clone()).boxed());
+        let secrets = Api::namespaced(client.clone(), own_namespace);
+        watches.extend([
+            wake::<MutatingWebhookConfiguration>(Api::all(client.clone()), ours.clone(), changed.clone()).boxed(),
+            wake::<ValidatingAdmissionPolicy>(Api::all(client.clone()), ours.clone(), changed.clone()).boxed(),
+            wake::<ValidatingAdmissionPolicyBinding>(Api::all(client.clone()), ours.clone(), changed.clone()).boxed(),
+            wake::<WeightIndex>(Api::all(client.clone()), ours.clone(), changed.clone()).boxed(),
+            wake::<Secret>(secrets, ours, changed.clone()).boxed(),
+        ]);
         let observed = Self { environments, artifacts, policies, webhooks, changed };
         (observed, async move {
             futures::future::join_all(watches).await;
@@ -186,9 +183,13 @@ async fn keep(
     }
 }
 
-/// Wakes at each change of objects whose content is of no interest here.
-async fn wake(api: Api<DynamicObject>, resource: ApiResource, config: watcher::Config, changed: Arc<Notify>) {
-    let mut events = std::pin::pin!(metadata_watcher(api, config));
+/// Wakes at each change of objects whose content is of no interest here; only their metadata is read.
+async fn wake<K>(api: Api<PartialObjectMeta<K>>, config: watcher::Config, changed: Arc<Notify>)
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + 'static,
+{
+    let resource = erase::<K>();
+    let mut events = std::pin::pin!(watcher(api, config));
     while let Some(event) = events.next().await {
         match event {
             Ok(_) => changed.notify_one(),

@@ -1,8 +1,8 @@
 //! Plans of the domain as Kubernetes objects.
 
+pub mod network;
 pub mod policies;
 pub mod webhook_configuration;
-pub mod network;
 
 use std::collections::BTreeMap;
 

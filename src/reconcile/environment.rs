@@ -1,0 +1,193 @@
+//! The recipe for a WeightEnvironment: pin its namespaces, write its network policies, say how things stand.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::{api::networking::v1::NetworkPolicy, jiff::Timestamp};
+
+use super::{
+    Context, Next,
+    apply::{Applied, ObjectId},
+    conditions,
+    environment_status::{self, Findings},
+    error::ReconcileError,
+    members::{self, Members},
+    observed::typed,
+    scope,
+};
+use crate::{
+    api::{Mode, WeightEnvironment, WeightEnvironmentStatus},
+    domain::{
+        network::{self, NetworkPlan},
+        world::Environment,
+    },
+    index::convert,
+    render,
+};
+
+/// How often to look whether pods that hold something up are gone, besides on each change.
+const WAIT_FOR_PODS: Duration = Duration::from_secs(10);
+
+/// Brings the cluster in line with one environment.
+///
+/// # Errors
+/// The first that occurred, after everything that could be done was done and status says what could not.
+pub async fn reconcile(context: &Context, name: &str) -> Result<Next, ReconcileError> {
+    let Some(object) = context.observed.environment(name) else { return Ok(None) };
+    let current: WeightEnvironment = typed(&object)?;
+    let environment = convert::environment(&object)
+        .map_err(|reason| ReconcileError::Unreadable { object: ObjectId::of(&current), reason })?;
+    if context.world.environments.get(name) != Some(&environment) {
+        return Ok(Some(Instant::now() + super::CATCH_UP));
+    }
+    if !environment.deleting && context.writer.finalizer(&current, true).await? != Applied::Unchanged {
+        return Ok(None);
+    }
+
+    let written: BTreeSet<String> = context.observed.policies_of(name).into_iter().map(|(namespace, _)| namespace).collect();
+    let members = members::of(&context.world, &environment, &written);
+    let left = if environment.deleting { pods_left(context, &environment, &written).await? } else { vec![] };
+    if environment.deleting && left.is_empty() {
+        remove_policies(context, name, &BTreeSet::new()).await?;
+        context.writer.finalizer(&current, false).await?;
+        return Ok(None);
+    }
+
+    let policies = write_policies(context, &environment, &members).await;
+    let status = status(context, &current, &environment, &members, &policies, &left);
+    context.writer.patch_status(&current, &status).await?;
+    let waits = !left.is_empty() || members.obstacles.iter().any(|(obstacle, _)| *obstacle == members::Obstacle::Held);
+    match policies.error {
+        Some(error) => Err(error),
+        None => Ok([policies.next, waits.then(|| Instant::now() + WAIT_FOR_PODS)].into_iter().flatten().min()),
+    }
+}
+
+/// The pods for which the deletion of an environment waits. Where nothing is enforced, none does.
+async fn pods_left(
+    context: &Context,
+    environment: &Environment,
+    written: &BTreeSet<String>,
+) -> Result<Vec<String>, ReconcileError> {
+    if environment.modes.network == Mode::Audit && environment.modes.admission == Mode::Audit {
+        return Ok(vec![]);
+    }
+    let accepted = network::accepted(&context.world, environment).map(String::from);
+    let namespaces: BTreeSet<String> = accepted.chain(written.iter().cloned()).collect();
+    let known: Vec<String> = namespaces.iter().flat_map(|namespace| members::holders(&context.world, namespace)).collect();
+    if !known.is_empty() {
+        return Ok(known);
+    }
+    let mut left = Vec::new();
+    for namespace in namespaces {
+        left.extend(members::holders_now(context, &namespace).await?);
+    }
+    Ok(left)
+}
+
+/// What came of the network policies.
+#[derive(Debug, Default)]
+pub(super) struct Policies {
+    /// The plan; `None` if it could not be computed.
+    pub plan: Option<NetworkPlan>,
+    /// What is wanted.
+    pub wanted: Vec<ObjectId>,
+    /// What a rival changed and is put back later.
+    pub deferred: Vec<ObjectId>,
+    /// The first error.
+    pub error: Option<ReconcileError>,
+    /// When to look again without a change.
+    pub next: Next,
+}
+
+impl Policies {
+    fn fail(&mut self, error: ReconcileError) {
+        tracing::warn!(%error, "network policy");
+        self.error.get_or_insert(error);
+    }
+}
+
+async fn write_policies(context: &Context, environment: &Environment, members: &Members) -> Policies {
+    let mut outcome = Policies::default();
+    let plan = match network::plan(&members.world, &environment.name) {
+        Ok(plan) => plan,
+        Err(error) => {
+            let object = ObjectId::new("WeightEnvironment", None, &environment.name);
+            outcome.fail(ReconcileError::Plan { object, reason: error.to_string() });
+            return outcome;
+        }
+    };
+    for policy in render::network::policies(&environment.name, &plan) {
+        let id = ObjectId::of(&policy);
+        outcome.wanted.push(id.clone());
+        let live = context.observed.policy(id.namespace.as_deref().unwrap_or_default(), &id.name);
+        if live.is_some_and(|live| context.writer.is_settled(&policy, &live)) {
+            continue;
+        }
+        match context.writer.apply(&policy).await {
+            Ok(Applied::Deferred(at)) => {
+                outcome.deferred.push(id);
+                outcome.next = outcome.next.into_iter().chain([at]).min();
+            }
+            Ok(Applied::Repaired) => tracing::warn!(object = %id, "put back what was changed or deleted by someone else"),
+            Ok(_) => {}
+            Err(error) => outcome.fail(error),
+        }
+    }
+    let wanted: BTreeSet<(String, String)> =
+        outcome.wanted.iter().filter_map(|id| Some((id.namespace.clone()?, id.name.clone()))).collect();
+    if let Err(error) = remove_policies(context, &environment.name, &wanted).await {
+        outcome.fail(error);
+    }
+    outcome.plan = Some(plan);
+    outcome
+}
+
+/// Removes the policies of an environment that are not wanted.
+async fn remove_policies(
+    context: &Context,
+    environment: &str,
+    wanted: &BTreeSet<(String, String)>,
+) -> Result<(), ReconcileError> {
+    let owner = format!("weightenvironment/{environment}");
+    for (namespace, name) in context.observed.policies_of(environment) {
+        if !wanted.contains(&(namespace.clone(), name.clone())) {
+            context.writer.delete_of_owner::<NetworkPolicy>(Some(&namespace), &name, &owner).await?;
+        }
+    }
+    Ok(())
+}
+
+fn status(
+    context: &Context,
+    current: &WeightEnvironment,
+    environment: &Environment,
+    members: &Members,
+    policies: &Policies,
+    left: &[String],
+) -> WeightEnvironmentStatus {
+    let accepted: Vec<&str> =
+        members.status.iter().filter(|member| member.problem.is_none()).map(|member| member.namespace.as_str()).collect();
+    let webhooks = context.observed.validating_webhooks("weightlock");
+    let enforced = webhooks.map(|webhooks| {
+        scope::enforced(&webhooks.data, accepted.iter().copied()).into_iter().map(String::from).collect()
+    });
+    let wanted = environment_status::conditions(&Findings {
+        environment,
+        obstacles: &members.obstacles,
+        accepted: &accepted,
+        enforced: enforced.as_ref(),
+        policies,
+        contests: context.writer.repairs().contests(&policies.wanted, Instant::now()),
+        left,
+    });
+    let before = current.status.clone().unwrap_or_default();
+    let generation = current.metadata.generation;
+    WeightEnvironmentStatus {
+        observed_generation: generation,
+        members: members.status.clone(),
+        conditions: conditions::merge(&before.conditions, wanted, generation, Timestamp::now()),
+    }
+}

@@ -1,0 +1,164 @@
+//! How things stand with a WeightEnvironment, as conditions.
+
+use std::collections::BTreeSet;
+
+use super::{
+    conditions::Wanted,
+    environment::Policies,
+    error::ReconcileError,
+    members::{Obstacle, name_some},
+    repair::Contest,
+};
+use crate::{api::Mode, domain::world::Environment};
+
+/// What a run of the recipe found.
+pub(super) struct Findings<'a> {
+    pub environment: &'a Environment,
+    pub obstacles: &'a [(Obstacle, String)],
+    /// Namespaces that are members now.
+    pub accepted: &'a [&'a str],
+    /// Those of them for whose pods the webhook is asked and fails closed; `None` if there is no configuration.
+    pub enforced: Option<&'a BTreeSet<String>>,
+    pub policies: &'a Policies,
+    pub contests: Vec<Contest>,
+    /// Pods for which the deletion of the environment waits.
+    pub left: &'a [String],
+}
+
+/// All conditions, [`Ready`](self) last: it sums up the others.
+pub(super) fn conditions(findings: &Findings<'_>) -> Vec<Wanted> {
+    let mut conditions = vec![
+        accepted(findings),
+        admission(findings),
+        network(findings),
+        egress(findings.environment),
+        contested(&findings.contests),
+    ];
+    conditions.push(ready(findings, &conditions));
+    conditions
+}
+
+fn accepted(findings: &Findings<'_>) -> Wanted {
+    let obstacle = findings.obstacles.iter().filter(|(obstacle, _)| *obstacle <= Obstacle::Recreated).min();
+    match obstacle {
+        Some((Obstacle::Conflict, text)) => Wanted::no("Accepted", "NamespaceConflict", text),
+        Some((_, text)) => Wanted::no("Accepted", "NamespaceRecreated", text),
+        None => Wanted::yes("Accepted", "Accepted", "The declaration is in force."),
+    }
+}
+
+fn admission(findings: &Findings<'_>) -> Wanted {
+    const KIND: &str = "AdmissionEnforced";
+    if findings.environment.modes.admission == Mode::Audit {
+        return Wanted::no(KIND, "Audit", "spec.modes.admission is Audit: what would be refused is only said.");
+    }
+    let Some(enforced) = findings.enforced else {
+        return Wanted::no(KIND, "WebhookMissing", "There is no ValidatingWebhookConfiguration \"weightlock\", so the webhook is not asked.");
+    };
+    let missing: Vec<&str> =
+        findings.accepted.iter().copied().filter(|namespace| !enforced.contains(*namespace)).collect();
+    if !missing.is_empty() {
+        let text = format!("The webhook is not yet asked for pods of: {}.", missing.join(", "));
+        return Wanted::no(KIND, "WebhookMissing", text);
+    }
+    if findings.accepted.is_empty() {
+        return Wanted::no(KIND, "NoNamespace", "No namespace is a member now.");
+    }
+    Wanted::yes(KIND, "Enforced", "No pod of a member namespace starts unless the webhook allowed it.")
+}
+
+fn network(findings: &Findings<'_>) -> Wanted {
+    const KIND: &str = "NetworkPoliciesApplied";
+    if let Some(error) = &findings.policies.error {
+        let reason = match error {
+            ReconcileError::NotOurs { .. } => "ForeignObject",
+            ReconcileError::Plan { .. } => "CannotPlan",
+            _ => "ApplyFailed",
+        };
+        return Wanted::no(KIND, reason, error.to_string());
+    }
+    if findings.environment.modes.network == Mode::Audit {
+        return Wanted::no(KIND, "Audit", "spec.modes.network is Audit: no policy is written.");
+    }
+    if let Some(deferred) = findings.policies.deferred.first() {
+        let text = format!("{deferred} was changed again and is put back with growing pauses; see Contested.");
+        return Wanted::no(KIND, "Contested", text);
+    }
+    let Some(plan) = &findings.policies.plan else {
+        return Wanted::no(KIND, "CannotPlan", "There is no plan.");
+    };
+    if plan.namespaces.is_empty() {
+        return Wanted::no(KIND, "NoNamespace", "No namespace is a member now.");
+    }
+    let written = format!(
+        "Policies are written in: {}. Whether the network plugin enforces them is not tested",
+        plan.namespaces.keys().cloned().collect::<Vec<_>>().join(", ")
+    );
+    if plan.gaps.is_empty() {
+        return Wanted::yes(KIND, "Applied", format!("{written}."));
+    }
+    let gaps: Vec<String> =
+        plan.gaps.iter().map(|gap| format!("{} rule {:?}: {}", gap.direction.as_str(), gap.rule, gap.reason)).collect();
+    Wanted::yes(KIND, "PeerMissing", format!("{written}. Rules that allow nothing now: {}.", gaps.join("; ")))
+}
+
+fn egress(environment: &Environment) -> Wanted {
+    const KIND: &str = "EgressLimited";
+    match (environment.egress_rate, environment.modes.egress) {
+        (None, _) => Wanted::no(KIND, "NotDeclared", "spec.egressLimits declares no rate."),
+        (Some(_), Mode::Audit) => Wanted::no(KIND, "Audit", "spec.modes.egress is Audit: no limit is set."),
+        (Some(_), Mode::Enforce) => Wanted::no(
+            KIND,
+            "AnnotationIsNotProof",
+            "Pods get the standard bandwidth annotation. It limits only where the network plugin heeds it, which is not tested, and it caps the rate, not the bytes.",
+        ),
+    }
+}
+
+fn contested(contests: &[Contest]) -> Wanted {
+    if contests.is_empty() {
+        return Wanted::no("Contested", "Undisturbed", "Nobody else changes what Weightlock wrote.");
+    }
+    let texts: Vec<String> = contests
+        .iter()
+        .map(|contest| match &contest.manager {
+            Some(manager) => format!("{} is changed again and again by field manager {manager:?}", contest.object),
+            None => format!("{} is deleted again and again", contest.object),
+        })
+        .collect();
+    let remedy = "Remedy: stop the other writer; policies of an environment are declared in spec.network";
+    Wanted::yes("Contested", "RivalWriter", format!("{}. {remedy}.", texts.join("; ")))
+}
+
+fn ready(findings: &Findings<'_>, others: &[Wanted]) -> Wanted {
+    if !findings.left.is_empty() {
+        let text = format!(
+            "The deletion waits, and everything stays in force, until no pod that holds weights is left: {}. Remedy: delete these pods.",
+            name_some(findings.left)
+        );
+        return Wanted::no("Ready", "WaitingForPods", text);
+    }
+    if let Some((obstacle, text)) = findings.obstacles.iter().min() {
+        let reason = match obstacle {
+            Obstacle::Conflict => "NamespaceConflict",
+            Obstacle::Recreated => "NamespaceRecreated",
+            Obstacle::Missing => "NamespaceMissing",
+            Obstacle::Held => "WaitingForPods",
+        };
+        return Wanted::no("Ready", reason, text);
+    }
+    let holds = |kind: &str| others.iter().find(|condition| condition.kind == kind).filter(|condition| !condition.holds());
+    let wanting = [
+        (findings.environment.modes.admission, holds("AdmissionEnforced")),
+        (findings.environment.modes.network, holds("NetworkPoliciesApplied")),
+    ]
+    .into_iter()
+    .find_map(|(mode, condition)| condition.filter(|condition| mode == Mode::Enforce || condition.reason != "Audit"));
+    if let Some(condition) = wanting {
+        return Wanted::no("Ready", condition.reason, condition.message.clone());
+    }
+    if findings.policies.plan.as_ref().is_some_and(|plan| !plan.gaps.is_empty()) {
+        return Wanted::no("Ready", "PeerMissing", "Rules allow nothing now, since their other end does not exist; see NetworkPoliciesApplied.");
+    }
+    Wanted::yes("Ready", "Ready", "Everything that is declared is in place.")
+}

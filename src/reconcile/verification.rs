@@ -1,0 +1,211 @@
+//! What the verifiers in pods said of an artifact: counted for its status, and told once in events.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
+use serde_json::Value;
+
+use super::{
+    Context,
+    error::ReconcileError,
+    events::{Event, shorten},
+};
+use crate::{
+    api::{Consumers, Verifications},
+    domain::{
+        World,
+        consumers::{self, Verdict},
+    },
+};
+
+/// Verifications that ended longer ago are not told any more: whoever led then told them.
+const TOLD_WITHIN_SECONDS: i64 = 1800;
+/// The longest reason that is stored in status, in bytes.
+const LONGEST_FAILURE: usize = 1024;
+
+/// The verifications that were told. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Reported(Arc<Mutex<BTreeSet<Told>>>);
+
+/// One verification: artifact, UID of the pod, end.
+type Told = (String, String, String);
+
+impl Reported {
+    fn contains(&self, told: &Told) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(told)
+    }
+
+    fn insert(&self, told: Told) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(told);
+    }
+
+    /// Forgets the verifications of an artifact in pods that are gone.
+    fn retain(&self, artifact: &str, pods: &BTreeSet<&str>) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|(other, uid, _)| other != artifact || pods.contains(uid.as_str()));
+    }
+}
+
+/// A pod that holds an artifact.
+pub struct Holder<'a> {
+    /// Namespace and name.
+    pub name: String,
+    pod: &'a Value,
+    /// It has ended, and holds nothing any more.
+    pub ended: bool,
+    /// What its verifier said.
+    pub verdict: Option<Verdict>,
+}
+
+/// The pods that hold an artifact, ended ones included.
+pub fn holders<'a>(world: &'a World, pods: &[(String, String)], artifact: &str, digest: Option<&str>) -> Vec<Holder<'a>> {
+    pods.iter()
+        .filter_map(|key| world.pods.get(key))
+        .map(|pod| Holder {
+            name: format!("{}/{}", text(pod, "/metadata/namespace"), text(pod, "/metadata/name")),
+            pod,
+            ended: consumers::ended(pod),
+            verdict: digest.and_then(|digest| consumers::verdict(world, pod, artifact, digest)),
+        })
+        .collect()
+}
+
+/// Numbers for status.
+pub fn count(holders: &[Holder<'_>]) -> (Consumers, Verifications) {
+    let number = |matching: &dyn Fn(&&Holder<'_>) -> bool| {
+        i32::try_from(holders.iter().filter(matching).count()).unwrap_or(i32::MAX)
+    };
+    let succeeded = |holder: &&Holder<'_>| holder.verdict.as_ref().is_some_and(|verdict| verdict.succeeded);
+    let failed = |holder: &&Holder<'_>| holder.verdict.as_ref().is_some_and(|verdict| !verdict.succeeded);
+    let failure = holders.iter().find(failed).and_then(|holder| {
+        let verdict = holder.verdict.as_ref()?;
+        Some(shorten(&format!("pod {}: {}", holder.name, told(verdict)), LONGEST_FAILURE).to_string())
+    });
+    (
+        Consumers {
+            pods: number(&|holder| !holder.ended),
+            verified: number(&|holder| !holder.ended && succeeded(holder)),
+        },
+        Verifications { succeeded: number(&succeeded), failed: number(&failed), failure },
+    )
+}
+
+fn told(verdict: &Verdict) -> String {
+    if verdict.message.is_empty() {
+        return format!("the verifier exited with code {} and left no message", verdict.exit_code);
+    }
+    verdict.message.clone()
+}
+
+/// Makes an event on the pod and one on the artifact for each verification that was not told yet.
+///
+/// # Errors
+/// If the API server refuses an event; the next run tries again.
+pub async fn tell(context: &Context, artifact: &ObjectReference, holders: &[Holder<'_>]) -> Result<(), ReconcileError> {
+    let name = artifact.name.clone().unwrap_or_default();
+    let now = Timestamp::now();
+    for holder in holders {
+        let Some(verdict) = &holder.verdict else { continue };
+        let uid = text(holder.pod, "/metadata/uid").to_string();
+        let told = (name.clone(), uid, verdict.finished.clone());
+        if context.reported.contains(&told) {
+            continue;
+        }
+        if is_recent(&verdict.finished, now) {
+            for event in events(artifact, holder, verdict) {
+                context.writer.event(&event).await?;
+            }
+        }
+        context.reported.insert(told);
+    }
+    let pods: BTreeSet<&str> = holders.iter().map(|holder| text(holder.pod, "/metadata/uid")).collect();
+    context.reported.retain(&name, &pods);
+    Ok(())
+}
+
+fn is_recent(finished: &str, now: Timestamp) -> bool {
+    finished.parse::<Timestamp>().is_ok_and(|time| now.as_second() - time.as_second() < TOLD_WITHIN_SECONDS)
+}
+
+fn events(artifact: &ObjectReference, holder: &Holder<'_>, verdict: &Verdict) -> [Event; 2] {
+    let name = artifact.name.as_deref().unwrap_or_default();
+    let pod = ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        namespace: Some(text(holder.pod, "/metadata/namespace").into()),
+        name: Some(text(holder.pod, "/metadata/name").into()),
+        uid: Some(text(holder.pod, "/metadata/uid").into()),
+        ..ObjectReference::default()
+    };
+    let reason = if verdict.succeeded { "VerificationSucceeded" } else { "VerificationFailed" };
+    let event = |regarding: &ObjectReference, related: &ObjectReference| Event {
+        regarding: regarding.clone(),
+        related: Some(related.clone()),
+        warning: !verdict.succeeded,
+        reason,
+        action: "Verify",
+        note: format!("WeightArtifact {name:?} in pod {}: {}", holder.name, told(verdict)),
+        occurrence: format!("{name} {} {}", pod.uid.as_deref().unwrap_or_default(), verdict.finished),
+    };
+    [event(&pod, artifact), event(artifact, &pod)]
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn holder<'a>(pod: &'a Value, ended: bool, exit_code: Option<i64>) -> Holder<'a> {
+        let verdict = exit_code.map(|exit_code| Verdict {
+            succeeded: exit_code == 0,
+            exit_code,
+            message: if exit_code == 0 { String::new() } else { "Refused: w.bin differs".into() },
+            finished: "2026-01-01T00:00:00Z".into(),
+        });
+        Holder { name: text(pod, "/metadata/name").into(), pod, ended, verdict }
+    }
+
+    #[test]
+    fn ended_pods_are_no_consumers_but_their_verifications_count() {
+        let pod = json!({"metadata": {"name": "serving/llm-0"}});
+        let holders = [
+            holder(&pod, false, Some(0)),
+            holder(&pod, false, None),
+            holder(&pod, true, Some(0)),
+            holder(&pod, true, Some(20)),
+        ];
+        let (consumers, verifications) = count(&holders);
+        assert_eq!(consumers, Consumers { pods: 2, verified: 1 });
+        assert_eq!((verifications.succeeded, verifications.failed), (2, 1));
+        assert_eq!(verifications.failure.as_deref(), Some("pod serving/llm-0: Refused: w.bin differs"));
+    }
+
+    #[test]
+    fn a_failure_is_told_on_the_pod_and_on_the_artifact() {
+        let pod = json!({"metadata": {"namespace": "serving", "name": "llm-0", "uid": "u1"}});
+        let artifact =
+            ObjectReference { kind: Some("WeightArtifact".into()), name: Some("orion".into()), ..Default::default() };
+        let holder = holder(&pod, true, Some(20));
+        let [on_pod, on_artifact] = events(&artifact, &holder, holder.verdict.as_ref().unwrap());
+        assert_eq!((on_pod.reason, on_pod.warning), ("VerificationFailed", true));
+        assert_eq!(on_pod.regarding.namespace.as_deref(), Some("serving"));
+        assert_eq!(on_artifact.regarding.name.as_deref(), Some("orion"));
+        assert!(on_pod.note.starts_with("WeightArtifact \"orion\" in pod llm-0: Refused: w.bin differs"), "{}", on_pod.note);
+    }
+
+    #[test]
+    fn what_ended_long_ago_is_not_told_again() {
+        let now: Timestamp = "2026-01-01T01:00:00Z".parse().unwrap();
+        assert!(is_recent("2026-01-01T00:45:00Z", now));
+        assert!(!is_recent("2026-01-01T00:00:00Z", now));
+        assert!(!is_recent("", now));
+    }
+}
