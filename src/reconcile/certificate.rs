@@ -18,9 +18,10 @@ use time::OffsetDateTime;
 use self::pki::Pair;
 use self::step::{CertificateId, State, Step};
 use super::Context;
-use super::apply::{INSTALLATION, MANAGED_BY, OWNER, ObjectId};
+use super::apply::ObjectId;
 use super::error::ReconcileError;
 use crate::render::webhook_configuration::SERVICE_NAME;
+use crate::render::{INSTALLATION, MANAGED_BY, OWNER};
 
 /// Secret with the authority.
 pub const AUTHORITY_SECRET: &str = "weightlock-webhook-ca";

@@ -155,26 +155,38 @@ async fn report_readiness(process: Process, index: Index, observed: Observed) {
 /// Runs rounds for ever: one after each change, and when a recipe asked for it.
 async fn reconcile(index: Index, observed: Observed, writer: apply::Writer, metrics: &Reconciles) {
     observed.ready().await;
-    let (mut changed, mut schedule) = (index.changed(), Schedule::default());
-    let reported = verification::Reported::default();
+    let (mut changed, mut objects_changed) = (index.changed(), observed.changed());
+    let (mut schedule, reported) = (Schedule::default(), verification::Reported::default());
+    let mut last: Option<Arc<World>> = None;
     loop {
         let started = Instant::now();
-        let world = {
-            changed.mark_unchanged();
-            index.world()
-        };
+        changed.mark_unchanged();
+        let only_pods = !objects_changed.has_changed().unwrap_or(true);
+        objects_changed.mark_unchanged();
+        let world = index.world();
         if world.unsynced.is_empty() {
+            let only_pods = only_pods && last.as_ref().is_some_and(|last| same_but_for_pods(last, &world));
+            last = Some(world.clone());
             let context = Context::new(&writer, world, &observed, &reported);
-            round(&context, &mut schedule, metrics).await;
+            round(&context, &mut schedule, only_pods, metrics).await;
         }
         let due = schedule.next().map(tokio::time::Instant::from_std);
         tokio::select! {
             changed = changed.changed() => if changed.is_err() { return },
-            () = observed.changed.notified() => {}
+            changed = objects_changed.changed() => if changed.is_err() { return } else { objects_changed.mark_changed() },
             () = sleep_until(due) => {}
         }
         tokio::time::sleep(GATHER.max(ROUND.saturating_sub(started.elapsed()))).await;
     }
+}
+
+fn same_but_for_pods(one: &World, other: &World) -> bool {
+    one.artifacts == other.artifacts
+        && one.unreadable_artifacts == other.unreadable_artifacts
+        && one.environments == other.environments
+        && one.namespaces == other.namespaces
+        && one.claims == other.claims
+        && one.volumes == other.volumes
 }
 
 async fn sleep_until(time: Option<tokio::time::Instant>) {
@@ -185,11 +197,11 @@ async fn sleep_until(time: Option<tokio::time::Instant>) {
 }
 
 /// Runs every recipe that may run now.
-async fn round(context: &Context, schedule: &mut Schedule, metrics: &Reconciles) {
+async fn round(context: &Context, schedule: &mut Schedule, only_pods: bool, metrics: &Reconciles) {
     let recipes = recipes(context);
     schedule.retain(&recipes);
     let runnable: Vec<Recipe> =
-        recipes.into_iter().filter(|recipe| schedule.may_run(recipe, Instant::now())).collect();
+        recipes.into_iter().filter(|recipe| schedule.runs(recipe, only_pods, Instant::now())).collect();
     let outcomes: Vec<_> = stream::iter(runnable)
         .map(|recipe| async move {
             let outcome = tokio::time::timeout(PATIENCE, run_recipe(context, &recipe)).await;
@@ -226,11 +238,12 @@ async fn round(context: &Context, schedule: &mut Schedule, metrics: &Reconciles)
 fn recipes(context: &Context) -> Vec<Recipe> {
     let artifacts = context.observed.artifact_names().into_iter().map(Recipe::Artifact);
     let environments = context.observed.environment_names().into_iter().map(Recipe::Environment);
-    artifacts.chain(environments).collect()
+    [Recipe::Webhooks].into_iter().chain(artifacts).chain(environments).collect()
 }
 
 async fn run_recipe(context: &Context, recipe: &Recipe) -> Result<Next, ReconcileError> {
     match recipe {
+        Recipe::Webhooks => webhook_configuration::reconcile(context).await,
         Recipe::Artifact(name) => artifact::reconcile(context, name).await,
         Recipe::Environment(name) => environment::reconcile(context, name).await,
     }

@@ -27,7 +27,7 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use super::{apply::ObjectId, error::ReconcileError};
 use crate::{
@@ -45,14 +45,13 @@ pub struct Observed {
     artifacts: Store<DynamicObject>,
     policies: Store<DynamicObject>,
     webhooks: Store<DynamicObject>,
-    /// Notified after each change.
-    pub changed: Arc<Notify>,
+    changed: Arc<watch::Sender<u64>>,
 }
 
 impl Observed {
     /// The stores, and the future that keeps them up. It never ends by itself.
     pub fn start(client: &Client, own_namespace: &str) -> (Self, impl Future<Output = ()> + Send + use<>) {
-        let changed = Arc::new(Notify::new());
+        let changed = Arc::new(watch::Sender::new(0));
         let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
         let mut watches: Vec<BoxFuture<'static, ()>> = Vec::new();
         let mut store = |resource: ApiResource, config: watcher::Config| {
@@ -79,6 +78,11 @@ impl Observed {
         (observed, async move {
             futures::future::join_all(watches).await;
         })
+    }
+
+    /// A counter that grows with each change.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     /// Waits until everything that is compared with was listed once.
@@ -169,14 +173,14 @@ async fn keep(
     api: Api<DynamicObject>,
     resource: ApiResource,
     config: watcher::Config,
-    changed: Arc<Notify>,
+    changed: Arc<watch::Sender<u64>>,
 ) {
     let mut events = std::pin::pin!(watcher(api, config));
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
                 writer.apply_watcher_event(&event);
-                changed.notify_one();
+                changed.send_modify(|version| *version += 1);
             }
             Err(error) => pause(&resource, &error).await,
         }
@@ -184,7 +188,7 @@ async fn keep(
 }
 
 /// Wakes at each change of objects whose content is of no interest here; only their metadata is read.
-async fn wake<K>(api: Api<PartialObjectMeta<K>>, config: watcher::Config, changed: Arc<Notify>)
+async fn wake<K>(api: Api<PartialObjectMeta<K>>, config: watcher::Config, changed: Arc<watch::Sender<u64>>)
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + 'static,
 {
@@ -192,7 +196,7 @@ where
     let mut events = std::pin::pin!(watcher(api, config));
     while let Some(event) = events.next().await {
         match event {
-            Ok(_) => changed.notify_one(),
+            Ok(_) => changed.send_modify(|version| *version += 1),
             Err(error) => pause(&resource, &error).await,
         }
     }

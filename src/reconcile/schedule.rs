@@ -14,6 +14,8 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// A recipe and what it is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Recipe {
+    /// Certificates and webhook configurations.
+    Webhooks,
     /// The WeightArtifact of this name.
     Artifact(String),
     /// The WeightEnvironment of this name.
@@ -24,15 +26,22 @@ impl Recipe {
     /// The kind, for metrics.
     pub fn kind(&self) -> &'static str {
         match self {
+            Recipe::Webhooks => "Webhooks",
             Recipe::Artifact(_) => "WeightArtifact",
             Recipe::Environment(_) => "WeightEnvironment",
         }
+    }
+
+    /// Whether the pods of the cluster matter to it. If not, it does not run for their sake.
+    pub fn looks_at_pods(&self) -> bool {
+        matches!(self, Recipe::Artifact(_) | Recipe::Environment(_))
     }
 }
 
 impl fmt::Display for Recipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Recipe::Webhooks => f.write_str(self.kind()),
             Recipe::Artifact(name) | Recipe::Environment(name) => write!(f, "{} {name}", self.kind()),
         }
     }
@@ -53,9 +62,12 @@ struct Entry {
 pub struct Schedule(HashMap<Recipe, Entry>);
 
 impl Schedule {
-    /// Whether a recipe may run now, in a round that a change or the clock began.
-    pub fn may_run(&self, recipe: &Recipe, now: Instant) -> bool {
-        self.0.get(recipe).and_then(|entry| entry.not_before).is_none_or(|time| now >= time)
+    /// Whether a recipe runs in a round. In one that began because of pods only, those that look at pods run, and those
+    /// that are due.
+    pub fn runs(&self, recipe: &Recipe, only_pods: bool, now: Instant) -> bool {
+        let Some(entry) = self.0.get(recipe) else { return true };
+        let due = entry.due.is_some_and(|due| now >= due);
+        due || ((!only_pods || recipe.looks_at_pods()) && entry.not_before.is_none_or(|time| now >= time))
     }
 
     /// Notes that a recipe ran through.
@@ -102,8 +114,8 @@ mod tests {
         schedule.failed(recipe(), Category::Retry, now);
         let second = schedule.failed(recipe(), Category::Retry, now);
         assert_eq!(second, Category::Retry.delay(2));
-        assert!(!schedule.may_run(&recipe(), now + second - Duration::from_millis(1)));
-        assert!(schedule.may_run(&recipe(), now + second));
+        assert!(!schedule.runs(&recipe(), false, now + second - Duration::from_millis(1)));
+        assert!(schedule.runs(&recipe(), false, now + second));
         assert_eq!(schedule.next(), Some(now + second));
     }
 
@@ -111,8 +123,20 @@ mod tests {
     fn a_change_may_cure_what_waits() {
         let (mut schedule, now) = (Schedule::default(), Instant::now());
         let pause = schedule.failed(recipe(), Category::Wait, now);
-        assert!(schedule.may_run(&recipe(), now + SETTLE));
+        assert!(schedule.runs(&recipe(), false, now + SETTLE));
         assert_eq!(schedule.next(), Some(now + pause));
+    }
+
+    #[test]
+    fn what_does_not_look_at_pods_does_not_run_for_their_sake() {
+        let (mut schedule, now) = (Schedule::default(), Instant::now());
+        assert!(schedule.runs(&Recipe::Webhooks, true, now), "a recipe that never ran runs");
+        schedule.succeeded(Recipe::Webhooks, Some(now + SETTLE));
+        schedule.succeeded(recipe(), None);
+        assert!(schedule.runs(&recipe(), true, now));
+        assert!(!schedule.runs(&Recipe::Webhooks, true, now));
+        assert!(schedule.runs(&Recipe::Webhooks, false, now));
+        assert!(schedule.runs(&Recipe::Webhooks, true, now + SETTLE), "what is due runs");
     }
 
     #[test]
@@ -120,7 +144,7 @@ mod tests {
         let (mut schedule, now) = (Schedule::default(), Instant::now());
         schedule.failed(recipe(), Category::Bug, now);
         schedule.succeeded(recipe(), None);
-        assert!(schedule.may_run(&recipe(), now));
+        assert!(schedule.runs(&recipe(), false, now));
         assert_eq!(schedule.next(), None);
         schedule.failed(recipe(), Category::Bug, now);
         schedule.retain(&[]);
