@@ -167,13 +167,14 @@ func (c *Cluster) nodesReady(ctx context.Context) error {
 	}
 	for _, i := range c.nodes() {
 		n, ok := known[nodeName(i)]
-		if c.member(nodeName(i)).Stopped {
+		m := c.member(nodeName(i))
+		if m.Stopped {
 			continue
 		}
 		if !ok {
 			return fmt.Errorf("%s has not registered", nodeName(i))
 		}
-		if ready, why := n.ready(); !ready {
+		if ready, why := n.ready(m.Booted); !ready {
 			return fmt.Errorf("%s is not Ready: %s", nodeName(i), why)
 		}
 		for _, resource := range []string{gpuResource, migResource} {

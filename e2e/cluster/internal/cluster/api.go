@@ -137,15 +137,19 @@ type nodeInfo struct {
 }
 
 // condition is a condition of any Kubernetes object.
-type condition struct{ Type, Status, Reason, Message string }
+type condition struct {
+	Type, Status, Message string
+	LastHeartbeatTime     time.Time
+}
 
-func (n nodeInfo) ready() (bool, string) {
+// ready tells whether the node's kubelet, since the node booted, has reported that it is Ready, and else why not.
+func (n nodeInfo) ready(booted time.Time) (bool, string) {
 	for _, c := range n.Status.Conditions {
-		if c.Type == "Ready" {
+		if c.Type == "Ready" && !c.LastHeartbeatTime.Before(booted) {
 			return c.Status == "True", c.Message
 		}
 	}
-	return false, "the kubelet has not reported yet"
+	return false, "the kubelet has not reported since the node booted"
 }
 
 func (a *apiClient) nodes(ctx context.Context) (map[string]nodeInfo, error) {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"weightlock.dev/e2e/cluster/internal/artifacts"
 	"weightlock.dev/e2e/cluster/internal/progress"
@@ -204,5 +205,24 @@ func TestImageNames(t *testing.T) {
 	}
 	if _, err := imageNames(write("etc/passwd", "")); err == nil || !strings.Contains(err.Error(), "names no image") {
 		t.Errorf("an archive without images gives %v", err)
+	}
+}
+
+func TestNodeReadyCountsOnlyReportsSinceTheBoot(t *testing.T) {
+	var n nodeInfo
+	raw := `{"status":{"conditions":[{"type":"DiskPressure","status":"True"},
+		{"type":"Ready","status":"True","lastHeartbeatTime":"2026-01-01T10:00:05Z"}]}}`
+	if err := json.Unmarshal([]byte(raw), &n); err != nil {
+		t.Fatal(err)
+	}
+	at := func(second int) time.Time { return time.Date(2026, 1, 1, 10, 0, second, 0, time.UTC) }
+	if ready, why := n.ready(at(5)); !ready {
+		t.Errorf("a report of the second of the boot does not count: %s", why)
+	}
+	if ready, why := n.ready(at(6)); ready || why != "the kubelet has not reported since the node booted" {
+		t.Errorf("a report from before the boot counts: %v, %q", ready, why)
+	}
+	if ready, _ := (nodeInfo{}).ready(at(0)); ready {
+		t.Error("a node that never reported is Ready")
 	}
 }

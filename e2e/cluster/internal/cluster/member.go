@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,7 +30,7 @@ func (c *Cluster) startMember(name string) (process, error) {
 		return process{}, err
 	}
 	return holder, c.updateMember(name, func(m *memberState) {
-		*m = memberState{Holder: holder, Processes: map[string]process{}}
+		*m = memberState{Holder: holder, Processes: map[string]process{}, Booted: time.Now().Truncate(time.Second)}
 	})
 }
 

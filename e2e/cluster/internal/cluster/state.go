@@ -39,6 +39,8 @@ type state struct {
 type memberState struct {
 	Holder    process            `json:"holder"`
 	Processes map[string]process `json:"processes"`
+	// Booted is when the holder was started, in whole seconds as Kubernetes writes times.
+	Booted time.Time `json:"booted"`
 	// Stopped says that "node stop" ended this member, Partitioned that "node partition" cut it off.
 	Stopped     bool `json:"stopped,omitempty"`
 	Partitioned bool `json:"partitioned,omitempty"`

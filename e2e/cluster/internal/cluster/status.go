@@ -64,7 +64,7 @@ func (c *Cluster) nodeTable(ctx context.Context, w io.Writer, api *apiClient) (w
 	for _, i := range c.nodes() {
 		name := nodeName(i)
 		n, m := known[name], c.member(name)
-		isReady, _ := n.ready()
+		isReady, _ := n.ready(m.Booted)
 		ready := map[bool]string{true: "yes", false: "no"}[isReady]
 		switch {
 		case m.Stopped:

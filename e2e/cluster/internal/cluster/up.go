@@ -219,6 +219,18 @@ func (c *Cluster) joinNodes(ctx context.Context) error {
 	return c.waitForNodes(ctx)
 }
 
+// waitForComponents waits until every component says itself that it is well.
+func (c *Cluster) waitForComponents(ctx context.Context) error {
+	for _, m := range c.memberNames() {
+		for _, comp := range c.components(m) {
+			if err := c.waitFor(ctx, m, comp, nodeLimit, c.healthy(m, comp)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // waitForNodes waits until all nodes are Ready. When one is not in time, the error names the likeliest log.
 func (c *Cluster) waitForNodes(ctx context.Context) error {
 	return c.poll(ctx, "nodes", nodeLimit, func(ctx context.Context) error {
@@ -271,6 +283,11 @@ func (c *Cluster) repair(ctx context.Context) error {
 			if err := c.waitForAPI(ctx); err != nil {
 				return err
 			}
+		}
+	}
+	if repaired {
+		if err := c.waitForComponents(ctx); err != nil {
+			return err
 		}
 	}
 	if err := c.waitForNodes(ctx); err != nil {
