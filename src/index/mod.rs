@@ -8,6 +8,8 @@ pub(crate) mod convert;
 mod fold;
 mod offline;
 pub mod quantity;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::future::Future;

@@ -12,6 +12,8 @@ mod warnings;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
 //! The router without sockets, and TLS over loopback.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -15,6 +16,13 @@ use crate::domain::admission::Shaped;
 use crate::domain::rules::Rule;
 use crate::domain::{Decision, Violation, World};
 use crate::index::Index;
+
+/// A decision on a pod named `held` has begun, and may end.
+static ENTERED: AtomicBool = AtomicBool::new(false);
+static RELEASED: AtomicBool = AtomicBool::new(false);
+
+/// Limits that a busy machine does not reach.
+const PATIENT: Limits = Limits { deadline: Duration::from_secs(60), concurrency: 64 };
 
 fn violation() -> Violation {
     Violation {
@@ -40,6 +48,13 @@ fn decider() -> Decider {
             "warned" => Decision { violations: vec![], warnings: vec![violation().to_string()] },
             "slow" => {
                 std::thread::sleep(Duration::from_millis(400));
+                Decision::default()
+            }
+            "held" => {
+                ENTERED.store(true, Ordering::SeqCst);
+                while !RELEASED.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
                 Decision::default()
             }
             "panics" => panic!("a defect"),
@@ -72,7 +87,7 @@ async fn post(router: &axum::Router, path: &str, body: impl Into<Body>) -> (Stat
 }
 
 fn usual() -> axum::Router {
-    state_of(World::default(), Limits::default()).0
+    state_of(World::default(), PATIENT).0
 }
 
 #[tokio::test]
@@ -172,7 +187,7 @@ async fn deep_nesting_is_denied_as_malformed() {
 #[tokio::test]
 async fn without_a_complete_world_enforce_denies_and_audit_warns() {
     let world = || World { unsynced: ["WeightArtifact"].into(), ..World::default() };
-    let (router, _) = state_of(world(), Limits::default());
+    let (router, _) = state_of(world(), PATIENT);
     for path in [VALIDATE, MUTATE] {
         let (_, answer) = post(&router, path, pod_review("good", json!({}))).await;
         assert_eq!(answer["response"]["allowed"], json!(false));
@@ -203,18 +218,20 @@ async fn a_defect_is_an_error_and_not_an_allowance() {
 
 #[tokio::test]
 async fn too_many_at_once_are_turned_away_and_counted() {
-    let limits = Limits { concurrency: 1, ..Limits::default() };
-    let (router, metrics) = state_of(World::default(), limits);
-    let slow = tokio::spawn({
+    let (router, metrics) = state_of(World::default(), Limits { concurrency: 1, ..PATIENT });
+    let held = tokio::spawn({
         let router = router.clone();
-        async move { post(&router, VALIDATE, pod_review("slow", json!({}))).await }
+        async move { post(&router, VALIDATE, pod_review("held", json!({}))).await }
     });
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    while !ENTERED.load(Ordering::SeqCst) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let request = HttpRequest::post(VALIDATE).body(Body::from(pod_review("good", json!({})))).unwrap();
     let response = router.clone().oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(response.headers()["retry-after"], "1");
-    assert_eq!(slow.await.unwrap().1["response"]["allowed"], json!(true));
+    RELEASED.store(true, Ordering::SeqCst);
+    assert_eq!(held.await.unwrap().1["response"]["allowed"], json!(true));
 
     let mut registry = prometheus_client::registry::Registry::with_prefix("weightlock");
     metrics.register(&mut registry);
