@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"weightlock.dev/e2e/cluster/internal/artifacts"
 	"weightlock.dev/e2e/cluster/internal/progress"
 )
@@ -183,39 +181,12 @@ func (c *Cluster) checkNode(i int) error {
 
 // Lock keeps all other programs from changing this cluster until the returned function is called. It waits for them.
 func (c *Cluster) Lock(ctx context.Context) (func(), error) {
-	root := filepath.Dir(c.dir)
-	if err := os.MkdirAll(root, 0o700); err != nil {
-		return nil, fmt.Errorf("%w: set WEIGHTLOCK_E2E_STATE to a directory that can be written", err)
+	name := filepath.Join(filepath.Dir(c.dir), "."+c.name+".lock")
+	f, err := lockFile(ctx, name, func() {
+		c.log.Printf("waiting for another program that is changing cluster %s (it holds %s)", c.name, name)
+	})
+	if err != nil {
+		return nil, err
 	}
-	name := filepath.Join(root, "."+c.name+".lock")
-	for waiting := false; ; {
-		f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
-		if err != nil {
-			return nil, err
-		}
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil && sameFile(f, name) {
-			// Removed while still held: whoever waits for it finds another file under the name and tries again.
-			return func() { _ = os.Remove(name); _ = f.Close() }, c.load()
-		}
-		f.Close()
-		if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("lock %s: %w", name, err)
-		}
-		if !waiting {
-			c.log.Printf("waiting for another program that is changing cluster %s (it holds %s)", c.name, name)
-			waiting = true
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
-}
-
-func sameFile(f *os.File, name string) bool {
-	a, errA := f.Stat()
-	b, errB := os.Stat(name)
-	return errA == nil && errB == nil && os.SameFile(a, b)
+	return func() { unlock(f, true) }, c.load()
 }

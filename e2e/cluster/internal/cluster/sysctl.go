@@ -1,10 +1,14 @@
 package cluster
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -46,6 +50,83 @@ func restoreSysctls(saved map[string]string) error {
 		if err := os.WriteFile(filepath.Join("/proc/sys", key), []byte(want), 0o644); err != nil {
 			failed = append(failed, fmt.Errorf("sysctl %s is %s and was %s: %w", strings.ReplaceAll(key, "/", "."), now, want, err))
 		}
+	}
+	return errors.Join(failed...)
+}
+
+// raisedSysctls are limits of the machine that a few clusters together exceed, and what all of them need. Each kubelet,
+// API server and controller-manager watches some files; root has 128 such watchers by default.
+var raisedSysctls = map[string]int{"fs/inotify/max_user_instances": 1024}
+
+// raisedFile keeps, for as long as any cluster exists, what the raised limits were before the first.
+func (c *Cluster) raisedFile() string { return filepath.Join(filepath.Dir(c.dir), ".sysctls.json") }
+
+// raiseSysctls raises the limits that are lower than clusters need. The cluster's state must exist already: by it
+// another cluster's down knows that they are still needed.
+func (c *Cluster) raiseSysctls(ctx context.Context) error {
+	f, err := lockFile(ctx, c.raisedFile(), nil)
+	if err != nil {
+		return err
+	}
+	original := map[string]string{}
+	if raw, err := io.ReadAll(f); err == nil && len(raw) > 0 {
+		if err := json.Unmarshal(raw, &original); err != nil {
+			unlock(f, false)
+			return fmt.Errorf("%s: %w: remove it", f.Name(), err)
+		}
+	}
+	for key, want := range raisedSysctls {
+		path := filepath.Join("/proc/sys", key)
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			continue // this kernel has no such limit
+		}
+		now := strings.TrimSpace(string(raw))
+		if n, err := strconv.Atoi(now); err != nil || n >= want {
+			continue
+		}
+		if err := os.WriteFile(path, []byte(strconv.Itoa(want)), 0o644); err != nil {
+			c.log.Printf("sysctl %s stays %s (%v): several clusters at once may not start", strings.ReplaceAll(key, "/", "."), now, err)
+			continue
+		}
+		if _, ok := original[key]; !ok {
+			original[key] = now
+		}
+	}
+	if len(original) == 0 {
+		unlock(f, true)
+		return nil
+	}
+	raw, err := json.Marshal(original)
+	if err == nil {
+		_, err = f.WriteAt(raw, 0)
+	}
+	unlock(f, false)
+	return err
+}
+
+// lowerSysctls sets the limits back once no cluster is left.
+func (c *Cluster) lowerSysctls() error {
+	if _, err := os.Stat(c.raisedFile()); err != nil {
+		return nil
+	}
+	f, err := lockFile(context.Background(), c.raisedFile(), nil)
+	if err != nil {
+		return err
+	}
+	names, err := List()
+	if err != nil || len(names) > 0 {
+		unlock(f, false)
+		return err
+	}
+	defer unlock(f, true)
+	original := map[string]string{}
+	if err := json.NewDecoder(f).Decode(&original); err != nil {
+		return fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	var failed []error
+	for key, value := range original {
+		failed = append(failed, os.WriteFile(filepath.Join("/proc/sys", key), []byte(value), 0o644))
 	}
 	return errors.Join(failed...)
 }

@@ -40,7 +40,7 @@ func (c *Cluster) teardown() error {
 	failed := []error{restoreSysctls(c.state.Sysctls), unmountBelow(c.dir)}
 	// With a mount left below, removing the directory would remove what is mounted.
 	if errors.Join(failed...) == nil {
-		failed = append(failed, os.RemoveAll(c.dir))
+		failed = append(failed, os.RemoveAll(c.dir), c.lowerSysctls())
 	}
 	c.exists, c.client = false, nil
 	return errors.Join(failed...)

@@ -33,6 +33,9 @@ func (c *Cluster) Up(ctx context.Context, o Options, given map[string]bool) erro
 		if err := c.sameOptions(o, given); err != nil {
 			return err
 		}
+		if err := c.raiseSysctls(ctx); err != nil {
+			return err
+		}
 		return c.repair(ctx)
 	}
 	if c.remains() {
@@ -82,6 +85,9 @@ func (c *Cluster) create(ctx context.Context, o Options) error {
 	c.exists, c.client = true, nil
 	err := c.update(func(s *state) { *s = state{Options: o, Phase: phaseStarting, Sysctls: readSysctls()} })
 	if err != nil {
+		return err
+	}
+	if err := c.raiseSysctls(ctx); err != nil {
 		return err
 	}
 	step := c.log.Step("start control plane", 4*time.Second)
