@@ -1,4 +1,4 @@
-//! The operator: `controller`, `webhook` and `crds`.
+//! The operator: `controller`, `webhook`, `uninstall` and `crds`.
 
 use std::process::ExitCode;
 
@@ -34,6 +34,14 @@ enum Command {
         #[command(flatten)]
         webhook: WebhookArgs,
     },
+    /// Take away what would outlive Weightlock and stand in the way; declarations and NetworkPolicies stay.
+    Uninstall {
+        #[command(flatten)]
+        process: ProcessArgs,
+        /// Namespace that Weightlock runs in.
+        #[arg(long, env = "POD_NAMESPACE", default_value = "weightlock-system")]
+        own_namespace: String,
+    },
     /// Print the custom resource definitions as YAML.
     Crds,
 }
@@ -49,6 +57,10 @@ fn main() -> ExitCode {
             let process = Process::start(&process).await?;
             webhook::run(&process, installation.settings(), &webhook).await?;
             Ok(())
+        }),
+        Command::Uninstall { process, own_namespace } => run(async move {
+            let process = Process::start(&process).await?;
+            Ok(reconcile::uninstall::run(&process, &own_namespace).await?)
         }),
         Command::Crds => crds(),
     };

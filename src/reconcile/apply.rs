@@ -4,6 +4,8 @@
 //! ours; if it is already as wanted, nothing is written. What others changed is put back at once the first time, then
 //! with back-off per object, and the rival is remembered so that a condition can name it.
 
+mod scale;
+
 use std::{
     collections::HashMap,
     fmt,

@@ -17,6 +17,7 @@ pub mod observed;
 mod repair;
 mod schedule;
 mod scope;
+pub mod uninstall;
 mod verification;
 pub mod webhook_configuration;
 
