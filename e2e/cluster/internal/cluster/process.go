@@ -81,13 +81,24 @@ func (p process) kill() error {
 		return fmt.Errorf("kill process %d: %w", p.Pid, err)
 	}
 	deadline := time.Now().Add(20 * time.Second)
-	for p.alive() {
+	for !p.ended() {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("process %d is still there 20 s after SIGKILL: see /proc/%d/stack", p.Pid, p.Pid)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	return nil
+}
+
+// ended is true once the process holds nothing more: no files, no ports. The first thread of a process that is being
+// killed turns into a zombie while others still hold them all.
+func (p process) ended() bool {
+	state, start, err := readStat(p.Pid)
+	if err != nil || start != p.Start {
+		return true
+	}
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.Pid))
+	return state == 'Z' && (err != nil || len(threads) <= 1)
 }
 
 // residentBytes is the memory that the process has in RAM, 0 if it is gone.

@@ -47,8 +47,14 @@ func TestProcessIdentity(t *testing.T) {
 	if other.alive() {
 		t.Error("a process of an earlier boot is taken for a running one")
 	}
+	if p.ended() {
+		t.Error("a running process has ended")
+	}
 	if err := p.kill(); err != nil {
 		t.Error(err)
+	}
+	if !p.ended() {
+		t.Error("a killed process has not ended")
 	}
 	// Nobody has waited for it yet: it is a zombie.
 	if p.alive() {

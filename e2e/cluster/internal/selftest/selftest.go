@@ -81,6 +81,8 @@ func (t *test) checks() error {
 		{"cluster DNS and a Service from a pod", t.dns},
 		{"exec, logs and port-forward through the API server", t.kubeletAPI},
 		{"hostPath and local volumes are the node's own", t.volumes},
+		{"the profile RuntimeDefault filters system calls", t.seccomp},
+		{"a pod that requires an absent NRI plugin does not start", t.requiredPlugin},
 		{"the API server calls a webhook by its Service", t.webhook},
 		{"a default-deny NetworkPolicy cuts, its removal reconnects", t.networkPolicy},
 		{"a ClusterNetworkPolicy of tier Admin cuts, its removal reconnects", t.clusterNetworkPolicy},

@@ -102,6 +102,45 @@ func (t *test) volumes() error {
 	return contains(err, "Read-only file system")
 }
 
+// seccomp reads in which mode the kernel filters the calls of a container with the profile RuntimeDefault and of one
+// without any.
+func (t *test) seccomp() error {
+	const mode = "grep -w Seccomp /proc/1/status | tr -d '\\t'"
+	with, err := t.exec("client", mode)
+	if err := wants(with, err, "Seccomp:2"); err != nil {
+		return err
+	}
+	without, err := t.exec("server", mode)
+	return wants(without, err, "Seccomp:0")
+}
+
+const podThatRequiresAPlugin = `
+apiVersion: v1
+kind: Pod
+metadata:
+  name: guarded
+  annotations: {required-plugins.noderesource.dev/pod: "[absent]"}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers: [{name: main, image: "registry.invalid/e2e/agnhost:2.63.0", imagePullPolicy: Never, args: [pause]}]
+`
+
+// requiredPlugin checks that containerd refuses the containers of a pod that requires an NRI plugin nobody runs.
+func (t *test) requiredPlugin() error {
+	if _, err := t.kubectl(podThatRequiresAPlugin, "apply", "-f", "-"); err != nil {
+		return err
+	}
+	err := t.eventually(30*time.Second, func() error {
+		got, err := t.kubectl("", "get", "pod", "guarded", "-o", "jsonpath={.status.containerStatuses[0].state.waiting.message}")
+		if err == nil && !strings.Contains(got, `required plugin "absent" not present`) {
+			err = fmt.Errorf("the container waits because of %q", got)
+		}
+		return err
+	})
+	_, deleteErr := t.kubectl("", "delete", "pod", "guarded", "--force", "--grace-period=0")
+	return errors.Join(err, deleteErr)
+}
+
 const webhookConfiguration = `
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingWebhookConfiguration
