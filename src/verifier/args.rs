@@ -20,7 +20,8 @@ Usage:
 
   --root DIR               the volume, as it is mounted
   --path DIR               directory of the artifact in the volume
-  --manifest FILE          the manifest, relative to that directory (digest: .weightlock/manifest.json unless given)
+  --manifest FILE          the manifest, relative to that directory: a file that is not part of the artifact
+                           (digest --write-manifest: .weightlock/manifest.json unless given)
   --manifest-inline JSON   the manifest itself: {\"files\":[{\"path\":…,\"sha256\":…,\"size\":…}],\"version\":1}
 
 Exit codes:
@@ -90,8 +91,8 @@ pub struct DigestArgs {
     pub root: PathBuf,
     /// Directory of the artifact in the volume.
     pub path: Option<String>,
-    /// The manifest, relative to the directory of the artifact: not part of the artifact.
-    pub manifest: String,
+    /// The manifest, relative to the directory of the artifact, where it is or will be there: not part of the artifact.
+    pub manifest: Option<String>,
     /// More files than this are refused before anything is hashed.
     pub max_files: Option<u64>,
     /// Whether to write the manifest to its place.
@@ -268,7 +269,7 @@ fn parse_digest(args: &[OsString]) -> Result<Command, UsageError> {
     Ok(Command::Digest(DigestArgs {
         root: root_dir.ok_or(UsageError::Absent { option: "root", place: String::new() })?,
         path,
-        manifest: manifest.unwrap_or_else(|| DEFAULT_PATH.into()),
+        manifest: manifest.or_else(|| write.map(|_| DEFAULT_PATH.into())),
         max_files,
         write_manifest: write.unwrap_or(false),
     }))
@@ -396,14 +397,12 @@ mod tests {
 
     #[test]
     fn digest_has_defaults() {
-        let expected = DigestArgs {
-            root: "/w".into(),
-            path: None,
-            manifest: ".weightlock/manifest.json".into(),
-            max_files: None,
-            write_manifest: false,
-        };
-        assert_eq!(args("digest --root /w"), Ok(Command::Digest(expected)));
+        let expected =
+            DigestArgs { root: "/w".into(), path: None, manifest: None, max_files: None, write_manifest: false };
+        assert_eq!(args("digest --root /w"), Ok(Command::Digest(expected.clone())));
+        let written =
+            DigestArgs { manifest: Some(".weightlock/manifest.json".into()), write_manifest: true, ..expected };
+        assert_eq!(args("digest --root /w --write-manifest"), Ok(Command::Digest(written)));
     }
 
     #[test]

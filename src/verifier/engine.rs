@@ -96,7 +96,7 @@ pub fn digest(name: &str, args: &DigestArgs, progress: &mut Progress<'_>) -> Res
             sizes.push((path.to_owned(), u64::try_from(stat.st_size).unwrap_or(0)));
         }
     };
-    walk(&directory, name, Some(&args.manifest), &mut on_file, &mut findings);
+    walk(&directory, name, args.manifest.as_deref(), &mut on_file, &mut findings);
     if !findings.is_empty() {
         return Err(findings);
     }

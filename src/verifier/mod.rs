@@ -94,8 +94,9 @@ fn finish(report: &Report, format: ReportFormat, around: &mut Surroundings<'_>) 
 fn digest(args: &DigestArgs, around: &mut Surroundings<'_>) -> u8 {
     report::write_termination_message(around.termination_log, report::UNFINISHED);
     let started = Instant::now();
-    if args.write_manifest {
-        store::remove_leftover(&args.root, args.path.as_deref(), &args.manifest);
+    let target = args.manifest.as_deref().filter(|_| args.write_manifest);
+    if let Some(manifest) = target {
+        store::remove_leftover(&args.root, args.path.as_deref(), manifest);
     }
     let manifest = match engine::digest("(new)", args, &mut Progress::new(around.style, around.stderr)) {
         Ok(manifest) => manifest,
@@ -104,8 +105,8 @@ fn digest(args: &DigestArgs, around: &mut Surroundings<'_>) -> u8 {
             return finish(&report, ReportFormat::Text, around);
         }
     };
-    if args.write_manifest
-        && let Err(error) = store::write(&args.root, args.path.as_deref(), &args.manifest, &manifest)
+    if let Some(target) = target
+        && let Err(error) = store::write(&args.root, args.path.as_deref(), target, &manifest)
     {
         let message = format!("Undecided (exit code {}): the manifest cannot be written: {error}\n", exit::OUTPUT);
         report::write_termination_message(around.termination_log, &message);
@@ -115,7 +116,7 @@ fn digest(args: &DigestArgs, around: &mut Surroundings<'_>) -> u8 {
     let summary = transcript::summary(&manifest);
     let message = format!("Hashed: {} files, {}, {}\n", summary.files, progress::size(summary.bytes), summary.digest);
     report::write_termination_message(around.termination_log, &message);
-    match transcript::write(&manifest, !args.write_manifest, around.stdout) {
+    match transcript::write(&manifest, target.is_none(), around.stdout) {
         Ok(()) => exit::VERIFIED,
         Err(error) => {
             let _ = writeln!(around.stderr, "weightlock-verify: the manifest cannot be printed: {error}");

@@ -1,0 +1,150 @@
+//! `check`: the verdicts of admission, before anything is applied.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use super::cluster::ConnectionArgs;
+use super::error::CliError;
+use super::judge::{Verdict, judge};
+use super::manifests::{self, Document};
+use super::subject::{Subject, subjects};
+use crate::domain::World;
+use crate::domain::world::Settings;
+use crate::index;
+
+/// What is checked, and against what.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// File or directory of manifests; `-` is standard input. May be repeated.
+    #[arg(short, long = "filename", required = true, value_name = "FILE")]
+    pub filenames: Vec<PathBuf>,
+    /// Decide as the cluster would now. This is what happens unless --manifests is given.
+    #[arg(long, conflicts_with = "manifests")]
+    pub cluster: bool,
+    /// Decide as a cluster would that holds the objects of this file or directory. Needs no cluster.
+    #[arg(long, value_name = "DIR")]
+    pub manifests: Option<PathBuf>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub output: OutputFormat,
+}
+
+/// How verdicts are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// Checks, prints, and returns whether everything is allowed.
+///
+/// # Errors
+/// Where a file cannot be read, or there is no world to decide in. Nothing is then allowed.
+pub async fn run(
+    args: &CheckArgs,
+    connection: &ConnectionArgs,
+    input: &mut dyn Read,
+    out: &mut dyn Write,
+) -> Result<bool, CliError> {
+    let mut documents = Vec::new();
+    for file in &args.filenames {
+        documents.extend(manifests::read(file, input)?);
+    }
+    let verdicts = match &args.manifests {
+        Some(directory) => {
+            let held = manifests::read(directory, &mut std::io::empty())?;
+            offline(held, documents, connection.namespace.as_deref().unwrap_or("default"))?
+        }
+        None => {
+            let connected = connection.connect().await?;
+            let settings = connection.settings(&connected.client).await?;
+            let subjects = all_subjects(&documents, &connected.namespace)?;
+            let mut world = index::snapshot(&connected.client, settings.clone()).await?;
+            let to_come = to_come(&documents, &subjects, &connected.namespace);
+            add_absent(&mut world, index::from_objects(to_come, settings)?);
+            subjects.iter().map(|subject| judge(&world, subject)).collect()
+        }
+    };
+    print(&verdicts, args.output, out)?;
+    Ok(verdicts.iter().all(|verdict| verdict.allowed))
+}
+
+/// The verdicts on documents in a world of manifests.
+///
+/// # Errors
+/// Where a manifest cannot be read.
+pub fn offline(held: Vec<Document>, documents: Vec<Document>, namespace: &str) -> Result<Vec<Verdict>, CliError> {
+    let subjects = all_subjects(&documents, namespace)?;
+    let objects = held.into_iter().map(|document| document.object).collect();
+    let mut world = index::from_objects(objects, Settings::default())?;
+    let to_come = to_come(&documents, &subjects, namespace);
+    add_absent(&mut world, index::from_objects(to_come, Settings::default())?);
+    Ok(subjects.iter().map(|subject| judge(&world, subject)).collect())
+}
+
+fn all_subjects(documents: &[Document], namespace: &str) -> Result<Vec<Subject>, CliError> {
+    let mut all = Vec::new();
+    for document in documents {
+        all.extend(
+            subjects(document, namespace)
+                .map_err(|problem| CliError::Manifest { origin: document.origin.clone(), problem })?,
+        );
+    }
+    Ok(all)
+}
+
+/// Claims and volumes that are applied together with the pods.
+fn to_come(documents: &[Document], subjects: &[Subject], namespace: &str) -> Vec<Value> {
+    let storage = documents
+        .iter()
+        .map(|document| &document.object)
+        .filter(|object| {
+            object.get("apiVersion").and_then(Value::as_str) == Some("v1")
+                && matches!(
+                    object.get("kind").and_then(Value::as_str),
+                    Some("PersistentVolume" | "PersistentVolumeClaim")
+                )
+        })
+        .map(|object| {
+            let mut object = object.clone();
+            if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+                metadata.entry("namespace").or_insert_with(|| namespace.into());
+            }
+            object
+        });
+    storage.chain(subjects.iter().flat_map(|subject| subject.claims.iter().cloned())).collect()
+}
+
+/// Adds storage that is not there yet. What is there stays as it is: applying a file does not rebind a claim.
+fn add_absent(world: &mut World, to_come: World) {
+    for (name, claim) in to_come.claims {
+        world.claims.entry(name).or_insert(claim);
+    }
+    for (name, volume) in to_come.volumes {
+        world.volumes.entry(name).or_insert(volume);
+    }
+}
+
+fn print(verdicts: &[Verdict], format: OutputFormat, out: &mut dyn Write) -> Result<(), CliError> {
+    match format {
+        OutputFormat::Json => {
+            let allowed = verdicts.iter().all(|verdict| verdict.allowed);
+            let json = serde_json::json!({"allowed": allowed, "pods": verdicts});
+            writeln!(out, "{json:#}")?;
+        }
+        OutputFormat::Text => {
+            for verdict in verdicts {
+                out.write_all(verdict.text().as_bytes())?;
+            }
+            if verdicts.is_empty() {
+                writeln!(out, "There is no pod and no template of one in what was given: nothing to refuse.")?;
+            }
+        }
+    }
+    Ok(out.flush()?)
+}

@@ -1,0 +1,119 @@
+//! Asks the domain about pods, as the webhooks would: mutation, then validation of what came of it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::subject::Subject;
+use crate::domain::admission::{decide, denial_text, shape};
+use crate::domain::{Decision, Operation, Request, User, World};
+
+/// What is said of one pod.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verdict {
+    /// Kind of the object that was given.
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Where it came from; empty for what runs in a cluster.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub origin: String,
+    /// Whether it is allowed.
+    pub allowed: bool,
+    /// The rules that are broken.
+    pub violations: Vec<BrokenRule>,
+    /// What the author should know.
+    pub warnings: Vec<String>,
+    /// The text of the refusal.
+    #[serde(skip)]
+    pub denial: String,
+}
+
+/// One rule that is broken.
+#[derive(Clone, Debug, Serialize)]
+pub struct BrokenRule {
+    /// The id of the rule.
+    pub rule: &'static str,
+    /// What was found.
+    pub fact: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// Decides on the creation of a pod.
+pub fn judge(world: &World, subject: &Subject) -> Verdict {
+    let named = subject.pod.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let request = |object| Request {
+        operation: Operation::Create,
+        group: "",
+        resource: "pods",
+        subresource: None,
+        namespace: &subject.namespace,
+        name: named,
+        user: User::default(),
+        object: Some(object),
+        old_object: None,
+    };
+    let shaped = shape(world, &request(&subject.pod));
+    let decision = decide(world, &request(shaped.object.as_ref().unwrap_or(&subject.pod)));
+    verdict(subject, decision, shaped.warnings)
+}
+
+fn verdict(subject: &Subject, decision: Decision, mut warnings: Vec<String>) -> Verdict {
+    let denial = match decision.allowed() {
+        true => String::new(),
+        false => denial_text(&subject.kind, &subject.namespace, &subject.name, &decision),
+    };
+    let allowed = decision.allowed();
+    for warning in decision.warnings {
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+    Verdict {
+        kind: subject.kind.clone(),
+        namespace: subject.namespace.clone(),
+        name: subject.name.clone(),
+        origin: subject.origin.clone(),
+        allowed,
+        violations: decision
+            .violations
+            .into_iter()
+            .map(|violation| BrokenRule { rule: violation.rule.id(), fact: violation.fact, remedy: violation.remedy })
+            .collect(),
+        warnings,
+        denial,
+    }
+}
+
+impl Verdict {
+    /// The verdict for people.
+    pub fn text(&self) -> String {
+        let mut text = match self.allowed {
+            true => format!("{} {}/{}: allowed\n", self.kind, self.namespace, self.name),
+            false => format!("{}\n", self.denial.trim_end()),
+        };
+        for warning in &self.warnings {
+            text += &format!("Warning: {}\n", warning.trim_end());
+        }
+        text
+    }
+}
+
+/// How often each rule is broken, by pods.
+pub fn count_by_rule(verdicts: &[Verdict]) -> BTreeMap<&'static str, usize> {
+    let mut counts = BTreeMap::new();
+    for verdict in verdicts {
+        let mut rules: Vec<_> = verdict.violations.iter().map(|violation| violation.rule).collect();
+        rules.sort_unstable();
+        rules.dedup();
+        for rule in rules {
+            *counts.entry(rule).or_default() += 1;
+        }
+    }
+    counts
+}

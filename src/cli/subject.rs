@@ -1,0 +1,204 @@
+//! The pods that an object would make: itself, or those of its templates.
+
+use serde_json::{Map, Value, json};
+
+use super::manifests::Document;
+
+/// Most pods of a StatefulSet that are looked at one by one.
+const MAX_ORDINALS: u64 = 64;
+/// How deep templates are looked for in objects of kinds that are not known.
+const MAX_DEPTH: usize = 16;
+
+/// A pod that would be made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subject {
+    /// Where the object came from.
+    pub origin: String,
+    /// Kind of the object that was given.
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name, for a StatefulSet with claims of its own that of the pod; empty if it is to be generated.
+    pub name: String,
+    /// The pod.
+    pub pod: Value,
+    /// Claims that would be made for the pod.
+    pub claims: Vec<Value>,
+}
+
+/// The pods that an object would make; none if it makes none. `namespace` is for objects that name none.
+///
+/// # Errors
+/// Where an object of a kind that makes pods has no template.
+pub fn subjects(document: &Document, namespace: &str) -> Result<Vec<Subject>, String> {
+    let object = &document.object;
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let kind = text("/kind");
+    let named = text("/metadata/namespace");
+    let base = Subject {
+        origin: document.origin.clone(),
+        kind: kind.into(),
+        namespace: if named.is_empty() { namespace } else { named }.into(),
+        name: text("/metadata/name").into(),
+        pod: Value::Null,
+        claims: Vec::new(),
+    };
+    let pointer = match (text("/apiVersion").split_once('/').map_or("", |(group, _)| group), kind) {
+        ("", "Pod") => return Ok(vec![pod_itself(base, object)]),
+        ("", "PodTemplate") => "/template",
+        ("", "ReplicationController")
+        | ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet")
+        | ("batch", "Job") => "/spec/template",
+        ("batch", "CronJob") => "/spec/jobTemplate/spec/template",
+        _ => {
+            let mut found = Vec::new();
+            templates(object, 0, &mut found);
+            return Ok(found.into_iter().map(|template| from_template(base.clone(), template)).collect());
+        }
+    };
+    let template = object
+        .pointer(pointer)
+        .filter(|template| template.get("spec").is_some())
+        .ok_or_else(|| format!("{kind} {:?} has no pod template at {}", base.name, pointer.replace('/', ".")))?;
+    let claim_templates = object.pointer("/spec/volumeClaimTemplates").and_then(Value::as_array);
+    match claim_templates.filter(|list| kind == "StatefulSet" && !list.is_empty()) {
+        Some(list) => Ok(stateful(&base, object, template, list)),
+        None => Ok(vec![from_template(base, template)]),
+    }
+}
+
+fn pod_itself(base: Subject, object: &Value) -> Subject {
+    let mut pod = object.clone();
+    // Where metadata is no object, the decision says so.
+    if let Some(fields) = pod.as_object_mut()
+        && let Some(metadata) = fields.entry("metadata").or_insert_with(|| json!({})).as_object_mut()
+    {
+        metadata.insert("namespace".into(), base.namespace.as_str().into());
+    }
+    Subject { pod, ..base }
+}
+
+fn from_template(base: Subject, template: &Value) -> Subject {
+    let mut metadata = template.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
+    // A controller does not take these from a template.
+    for field in ["name", "namespace", "uid", "ownerReferences"] {
+        metadata.remove(field);
+    }
+    metadata.insert("generateName".into(), format!("{}-", base.name).into());
+    metadata.insert("namespace".into(), base.namespace.as_str().into());
+    let spec = template.get("spec").cloned().unwrap_or_default();
+    Subject { pod: json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}), ..base }
+}
+
+/// A StatefulSet makes claims, and mounts them: what is behind a claim that is already there may differ from pod to pod.
+fn stateful(base: &Subject, object: &Value, template: &Value, list: &[Value]) -> Vec<Subject> {
+    let replicas = object.pointer("/spec/replicas").and_then(Value::as_u64).unwrap_or(1).clamp(1, MAX_ORDINALS);
+    let start = object.pointer("/spec/ordinals/start").and_then(Value::as_u64).unwrap_or(0);
+    let pods = (start..start.saturating_add(replicas)).map(|ordinal| {
+        let mut subject = from_template(base.clone(), template);
+        subject.name = format!("{}-{ordinal}", base.name);
+        let Some(spec) = subject.pod.get_mut("spec").and_then(Value::as_object_mut) else { return subject };
+        let mut volumes = spec.get("volumes").and_then(Value::as_array).cloned().unwrap_or_default();
+        for claim_template in list {
+            let volume = claim_template.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+            let claim = format!("{volume}-{}", subject.name);
+            volumes.retain(|other| other.get("name").and_then(Value::as_str) != Some(volume));
+            volumes.push(json!({"name": volume, "persistentVolumeClaim": {"claimName": claim}}));
+            subject.claims.push(json!({
+                "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                "metadata": {"name": claim, "namespace": base.namespace},
+                "spec": claim_template.get("spec").cloned().unwrap_or_else(|| Value::Object(Map::new())),
+            }));
+        }
+        spec.insert("volumes".into(), volumes.into());
+        subject
+    });
+    pods.collect()
+}
+
+/// Everything in the object that looks like a pod template: custom resources have them too.
+fn templates<'a>(value: &'a Value, depth: usize, found: &mut Vec<&'a Value>) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    match value {
+        Value::Object(fields) => {
+            if depth > 0 && value.pointer("/spec/containers").is_some_and(Value::is_array) {
+                found.push(value);
+                return;
+            }
+            fields.values().for_each(|field| templates(field, depth + 1, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| templates(item, depth + 1, found)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(object: Value) -> Result<Vec<Subject>, String> {
+        subjects(&Document { origin: "f".into(), object }, "fallback")
+    }
+
+    fn template() -> Value {
+        json!({"metadata": {"labels": {"a": "b"}, "name": "ignored"}, "spec": {"containers": [{"name": "c"}]}})
+    }
+
+    #[test]
+    fn every_kind_that_makes_pods_is_seen() {
+        for (version, kind, spec) in [
+            ("apps/v1", "Deployment", json!({"template": template()})),
+            ("apps/v1", "StatefulSet", json!({"template": template()})),
+            ("apps/v1", "DaemonSet", json!({"template": template()})),
+            ("apps/v1", "ReplicaSet", json!({"template": template()})),
+            ("v1", "ReplicationController", json!({"template": template()})),
+            ("batch/v1", "Job", json!({"template": template()})),
+            ("batch/v1", "CronJob", json!({"jobTemplate": {"spec": {"template": template()}}})),
+            ("ray.io/v1", "RayCluster", json!({"workerGroupSpecs": [{"template": template()}]})),
+        ] {
+            let object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "n", "namespace": "ns"}, "spec": spec});
+            let found = of(object).unwrap();
+            assert_eq!(found.len(), 1, "{kind}");
+            assert_eq!(
+                (found[0].kind.as_str(), found[0].namespace.as_str(), found[0].name.as_str()),
+                (kind, "ns", "n")
+            );
+            let metadata = json!({"labels": {"a": "b"}, "generateName": "n-", "namespace": "ns"});
+            assert_eq!(found[0].pod["metadata"], metadata, "{kind}");
+            assert_eq!(found[0].pod["spec"], template()["spec"], "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_pod_is_itself_and_other_kinds_are_no_pods() {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"x": 1}});
+        let found = of(pod).unwrap();
+        assert_eq!((found[0].namespace.as_str(), &found[0].pod["spec"]), ("fallback", &json!({"x": 1})));
+        assert_eq!(of(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "p"}})), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_workload_without_a_template_is_an_error() {
+        let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {}});
+        assert_eq!(of(job), Err("Job \"j\" has no pod template at .spec.template".into()));
+    }
+
+    #[test]
+    fn each_pod_of_a_statefulset_mounts_its_own_claims() {
+        let set = json!({
+            "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "s"},
+            "spec": {
+                "replicas": 2, "template": template(),
+                "volumeClaimTemplates": [{"metadata": {"name": "w"}, "spec": {"volumeName": "pv"}}],
+            },
+        });
+        let found = of(set).unwrap();
+        assert_eq!(found.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["s-0", "s-1"]);
+        let volume = json!([{"name": "w", "persistentVolumeClaim": {"claimName": "w-s-1"}}]);
+        assert_eq!(found[1].pod["spec"]["volumes"], volume);
+        assert_eq!(found[1].claims[0]["metadata"], json!({"name": "w-s-1", "namespace": "fallback"}));
+        assert_eq!(found[1].claims[0]["spec"], json!({"volumeName": "pv"}));
+    }
+}
