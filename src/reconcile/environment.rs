@@ -61,7 +61,11 @@ pub async fn reconcile(context: &Context, name: &str) -> Result<Next, ReconcileE
     let waits = !left.is_empty() || members.obstacles.iter().any(|(obstacle, _)| *obstacle == members::Obstacle::Held);
     match policies.error {
         Some(error) => Err(error),
-        None => Ok([policies.next, waits.then(|| Instant::now() + WAIT_FOR_PODS)].into_iter().flatten().min()),
+        None => {
+            // A contest ends by the clock, so the condition that names it has to be looked at again then.
+            let quiet = context.writer.repairs().contests(&policies.wanted, Instant::now()).first().map(|contest| contest.until);
+            Ok([policies.next, quiet, waits.then(|| Instant::now() + WAIT_FOR_PODS)].into_iter().flatten().min())
+        }
     }
 }
 

@@ -3,9 +3,16 @@
 //! The index has the declarations as the rules see them; here they are whole, with their resource versions, beside what
 //! Weightlock wrote. Each change wakes the reconciler.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use futures::{FutureExt, StreamExt, future::BoxFuture};
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture};
 use k8s_openapi::api::{
     admissionregistration::v1::{
         MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
@@ -45,6 +52,8 @@ pub struct Observed {
     artifacts: Store<DynamicObject>,
     policies: Store<DynamicObject>,
     webhooks: Store<DynamicObject>,
+    /// Stores whose first listing has not arrived.
+    unlisted: Arc<AtomicUsize>,
     changed: Arc<watch::Sender<u64>>,
 }
 
@@ -54,11 +63,13 @@ impl Observed {
         let changed = Arc::new(watch::Sender::new(0));
         let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
         let mut watches: Vec<BoxFuture<'static, ()>> = Vec::new();
+        let unlisted = Arc::new(AtomicUsize::new(0));
         let mut store = |resource: ApiResource, config: watcher::Config| {
             let writer = StoreWriter::new(resource.clone());
             let reader = writer.as_reader();
             let api = Api::all_with(client.clone(), &resource);
-            watches.push(keep(writer, api, resource, config, changed.clone()).boxed());
+            unlisted.fetch_add(1, Ordering::Relaxed);
+            watches.push(keep(writer, watcher(api, config), resource, unlisted.clone(), changed.clone()).boxed());
             reader
         };
         let environments = store(erase::<WeightEnvironment>(), watcher::Config::default());
@@ -74,7 +85,7 @@ impl Observed {
             wake::<WeightIndex>(Api::all(client.clone()), ours.clone(), changed.clone()).boxed(),
             wake::<Secret>(secrets, ours, changed.clone()).boxed(),
         ]);
-        let observed = Self { environments, artifacts, policies, webhooks, changed };
+        let observed = Self { environments, artifacts, policies, webhooks, unlisted, changed };
         (observed, async move {
             futures::future::join_all(watches).await;
         })
@@ -87,9 +98,12 @@ impl Observed {
 
     /// Waits until everything that is compared with was listed once.
     pub async fn ready(&self) {
-        for store in [&self.environments, &self.artifacts, &self.policies, &self.webhooks] {
-            // An error means that the watches have ended, and the process with them.
-            let _ = store.wait_until_ready().await;
+        // The stores' own wait_until_ready wakes only one of several waiters.
+        let mut changed = self.changed();
+        while self.unlisted.load(Ordering::Acquire) > 0 {
+            if changed.changed().await.is_err() {
+                return;
+            }
         }
     }
 
@@ -170,16 +184,21 @@ fn names(store: &Store<DynamicObject>) -> Vec<String> {
 
 async fn keep(
     mut writer: StoreWriter<DynamicObject>,
-    api: Api<DynamicObject>,
+    events: impl Stream<Item = Result<watcher::Event<DynamicObject>, watcher::Error>>,
     resource: ApiResource,
-    config: watcher::Config,
+    unlisted: Arc<AtomicUsize>,
     changed: Arc<watch::Sender<u64>>,
 ) {
-    let mut events = std::pin::pin!(watcher(api, config));
+    let mut listed = false;
+    let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
                 writer.apply_watcher_event(&event);
+                if !listed && matches!(event, watcher::Event::InitDone) {
+                    listed = true;
+                    unlisted.fetch_sub(1, Ordering::Release);
+                }
                 changed.send_modify(|version| *version += 1);
             }
             Err(error) => pause(&resource, &error).await,
