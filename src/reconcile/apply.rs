@@ -300,6 +300,21 @@ impl Writer {
         }
     }
 
+    /// Forgets what was put in place for an owner (a value of [`OWNER`]) and is not wanted any more, so that it is new
+    /// when it is wanted again.
+    pub fn forget_unwanted(&self, owner: &str, wanted: &[ObjectId]) {
+        let is_unwanted = |id: &ObjectId, settled: &Settled| {
+            let annotations = settled.desired.pointer("/metadata/annotations");
+            annotations.and_then(|annotations| annotations.get(OWNER)).and_then(Value::as_str) == Some(owner)
+                && !wanted.contains(id)
+        };
+        let unwanted: Vec<ObjectId> =
+            self.lock().iter().filter(|(id, settled)| is_unwanted(id, settled)).map(|(id, _)| id.clone()).collect();
+        for id in unwanted {
+            self.forget(&id);
+        }
+    }
+
     /// The repairs that are remembered, for conditions.
     pub fn repairs(&self) -> std::sync::MutexGuard<'_, Repairs> {
         self.repairs.lock().unwrap_or_else(PoisonError::into_inner)

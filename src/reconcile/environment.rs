@@ -140,6 +140,7 @@ async fn write_policies(context: &Context, environment: &Environment, members: &
             Err(error) => outcome.fail(error),
         }
     }
+    context.writer.forget_unwanted(&owner(&environment.name), &outcome.wanted);
     let wanted: BTreeSet<(String, String)> =
         outcome.wanted.iter().filter_map(|id| Some((id.namespace.clone()?, id.name.clone()))).collect();
     if let Err(error) = remove_policies(context, &environment.name, &wanted).await {
@@ -149,16 +150,20 @@ async fn write_policies(context: &Context, environment: &Environment, members: &
     outcome
 }
 
+/// How objects name the environment they were written for.
+fn owner(environment: &str) -> String {
+    format!("weightenvironment/{environment}")
+}
+
 /// Removes the policies of an environment that are not wanted.
 async fn remove_policies(
     context: &Context,
     environment: &str,
     wanted: &BTreeSet<(String, String)>,
 ) -> Result<(), ReconcileError> {
-    let owner = format!("weightenvironment/{environment}");
     for (namespace, name) in context.observed.policies_of(environment) {
         if !wanted.contains(&(namespace.clone(), name.clone())) {
-            context.writer.delete_of_owner::<NetworkPolicy>(Some(&namespace), &name, &owner).await?;
+            context.writer.delete_of_owner::<NetworkPolicy>(Some(&namespace), &name, &owner(environment)).await?;
         }
     }
     Ok(())

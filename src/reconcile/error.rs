@@ -104,6 +104,7 @@ impl ReconcileError {
             Self::Api { source, .. } => match source.as_ref() {
                 kube::Error::Api(status) => match status.code {
                     404 => Category::Wait,
+                    403 if is_terminating(status) => Category::Wait,
                     400 | 401 | 403 | 405 | 413 | 415 | 422 => Category::Bug,
                     _ => Category::Retry,
                 },
@@ -127,6 +128,12 @@ impl ReconcileError {
             | Self::NotLeading { object } => object,
         }
     }
+}
+
+/// Whether the refusal only says that the namespace is going away.
+fn is_terminating(status: &kube::core::Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 fn describe(error: &kube::Error) -> String {
@@ -153,6 +160,15 @@ mod tests {
         assert_eq!(refused(403).category(), Category::Bug);
         assert_eq!(refused(422).category(), Category::Bug);
         assert_eq!(refused(403).to_string(), "cannot apply NetworkPolicy a/b: no (403)");
+    }
+
+    #[test]
+    fn a_namespace_that_is_going_away_is_waited_for() {
+        let status: kube::core::Status = serde_json::from_value(serde_json::json!({"code": 403, "reason": "Forbidden",
+            "details": {"causes": [{"reason": "NamespaceTerminating", "message": "", "field": ""}]}}))
+        .unwrap();
+        let id = ObjectId::new("NetworkPolicy", Some("a"), "b");
+        assert_eq!(ReconcileError::api("apply", id, kube::Error::Api(status.boxed())).category(), Category::Wait);
     }
 
     #[test]
