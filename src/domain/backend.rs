@@ -31,7 +31,7 @@ struct Parts<'a> {
 impl BackendKey {
     /// A volume of a CSI driver. Driver names are domain names, so their case says nothing; handles are opaque.
     pub fn csi(driver: &str, handle: &str) -> Self {
-        Self(format!("v1:csi:{}:{}", driver.trim().to_ascii_lowercase(), handle))
+        Self(format!("v1:csi:{}:{}", driver.trim().to_ascii_lowercase(), handle.trim()))
     }
 
     /// A directory that an NFS server exports.
@@ -111,9 +111,6 @@ impl BackendKey {
                 }
                 None => Parts { kind, rest: rest.to_owned(), path: None },
             },
-            // The API server hands volumes of these in-tree types to the CSI driver, under the same handle.
-            "awsElasticBlockStore" => Parts { kind: "csi", rest: format!("ebs.csi.aws.com:{rest}"), path: None },
-            "cinder" => Parts { kind: "csi", rest: format!("cinder.csi.openstack.org:{rest}"), path: None },
             _ => Parts { kind, rest: rest.to_owned(), path: None },
         }
     }
@@ -250,12 +247,16 @@ fn key_of(kind: &str, value: &Value) -> Result<BackendKey, String> {
             absolute(kind, &path)?;
             Ok(BackendKey::host(&path))
         }
-        // Written as `vol-…` or as `aws://zone/vol-…`.
-        "awsElasticBlockStore" => key(text("volumeID")?.rsplit('/').next().unwrap_or_default().to_owned()),
+        // The API server hands volumes of these two in-tree types to the CSI driver, under the same handle. EBS writes it
+        // as `vol-…` or as `aws://zone/vol-…`.
+        "awsElasticBlockStore" => {
+            Ok(BackendKey::csi("ebs.csi.aws.com", text("volumeID")?.rsplit('/').next().unwrap_or_default()))
+        }
+        "cinder" => Ok(BackendKey::csi("cinder.csi.openstack.org", &text("volumeID")?)),
         "azureDisk" => key(text("diskURI")?.to_ascii_lowercase()),
         "azureFile" => key(format!("{}:{}", text("secretName")?, text("shareName")?.to_ascii_lowercase())),
         "cephfs" => key(format!("{}:{}", list("monitors"), canonical_path(&optional("path")))),
-        "cinder" | "portworxVolume" => key(text("volumeID")?),
+        "portworxVolume" => key(text("volumeID")?),
         "fc" => key(format!("{}:{}:{}", list("targetWWNs"), number("lun"), list("wwids"))),
         "flexVolume" => {
             let options = value.get("options").cloned().unwrap_or(Value::Null);
@@ -351,9 +352,7 @@ mod tests {
     #[test]
     fn an_in_tree_disk_is_the_disk_of_its_csi_driver() {
         let in_tree = of_volume_source(&json!({"awsElasticBlockStore": {"volumeID": "aws://eu-1a/vol-7"}})).unwrap();
-        assert_eq!(in_tree.0, "v1:awsElasticBlockStore:vol-7");
-        assert!(in_tree.overlaps(&BackendKey::csi("ebs.csi.aws.com", "vol-7")));
-        assert_eq!(in_tree.comparable(), BackendKey::csi("ebs.csi.aws.com", "vol-7"));
+        assert_eq!(in_tree, BackendKey::csi("ebs.csi.aws.com", "vol-7"));
         for key in [BackendKey::csi("d", "a:b"), BackendKey::nfs("fd00::1", "/a"), BackendKey::host("/a")] {
             assert_eq!(key.comparable(), key);
         }

@@ -235,7 +235,9 @@ impl Reader {
             return None;
         };
         let Some(spec) = self.object(root, "pod", "spec") else {
-            self.problem("spec", "is missing");
+            if root.get("spec").is_none_or(Value::is_null) {
+                self.problem("spec", "is missing");
+            }
             return None;
         };
         let metadata = self.object(root, "pod", "metadata");
@@ -255,7 +257,8 @@ impl Reader {
                 containers.push(self.container(&path, raw, kind));
             }
         }
-        if !containers.iter().any(|c| c.kind == Kind::Main) {
+        let listed = spec.get("containers").and_then(Value::as_array);
+        if listed.is_none_or(Vec::is_empty) && spec.get("containers").is_none_or(|c| c.is_array() || c.is_null()) {
             self.problem("spec.containers", "has no container");
         }
         let mut volumes = Vec::new();

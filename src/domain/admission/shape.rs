@@ -99,6 +99,10 @@ fn inject(assessment: &Assessment<'_>, plan: &Plan<'_>, spec: &mut Object) {
     let mut rendered = verifier::render(assessment, plan);
     let inits: Vec<_> = assessment.pod.containers.iter().filter(|c| c.kind.is_init()).collect();
     if let Some(existing) = inits.iter().find(|c| c.name == VERIFIER) {
+        // Someone else's container is refused, not replaced behind its author's back.
+        if existing.image != assessment.world.settings.verifier_image {
+            return;
+        }
         keep(assessment, existing.raw, &mut rendered);
     }
     let ahead = inits

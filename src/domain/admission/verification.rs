@@ -120,8 +120,13 @@ pub(super) fn names(assessment: &Assessment<'_>, findings: &mut Findings) {
     }
     let Some(rate) = assessment.environment().and_then(bandwidth) else { return };
     let found = assessment.pod.annotations.and_then(|a| a.get(EGRESS_BANDWIDTH));
-    if found.and_then(serde_json::Value::as_str) != Some(&rate) {
-        let shown = found.map_or("is missing".to_owned(), |value| format!("is {}", quoted(&value.to_string())));
+    let value = found.and_then(serde_json::Value::as_str);
+    if value != Some(&rate) {
+        let shown = match (found, value) {
+            (None, _) => "is missing".to_owned(),
+            (_, Some(value)) => format!("is {}", quoted(value)),
+            (_, None) => "is no string".to_owned(),
+        };
         findings.add(
             Rule::ReservedName,
             format!("annotation {EGRESS_BANDWIDTH} {shown}; the environment sets {rate:?}."),

@@ -4,4 +4,25 @@
 
 mod support;
 
+mod hardening;
 mod identity;
+mod modes;
+mod properties;
+mod running;
+mod shape;
+mod verification;
+
+#[test]
+fn every_rule_has_its_test() {
+    let tests = [
+        include_str!("hardening.rs"),
+        include_str!("identity.rs"),
+        include_str!("modes.rs"),
+        include_str!("running.rs"),
+        include_str!("verification.rs"),
+    ];
+    for rule in crate::domain::rules::all() {
+        let name = format!("fn wl_{}", &rule.id()[3..]);
+        assert!(tests.iter().any(|text| text.contains(&name)), "{} has no test {name}…", rule.id());
+    }
+}

@@ -1,0 +1,176 @@
+//! WL-3xx and WL-601.
+
+use serde_json::{Value, json};
+
+use super::support::*;
+use crate::api::Mode;
+
+/// The pod as the mutation leaves it, then changed at a pointer.
+fn tampered(pointer: &str, value: Value) -> Value {
+    set(shaped(&small(), "serving", &server("orion")), pointer, value)
+}
+
+const VERIFIER: &str = "/spec/initContainers/0";
+
+#[test]
+fn wl_301_missing() {
+    let pod = tampered("/spec/initContainers", json!([]));
+    refused(&judge(&small(), "serving", &pod), &["WL-301"], "mounts weights (volume \"w\") but has no init container");
+    passes(&judge(&with_environment(|e| e.modes.verification = Mode::Audit), "serving", &pod));
+    passes(&judge(&small(), "serving", &shaped(&small(), "serving", &server("orion"))));
+}
+
+#[test]
+fn wl_302_protected_fields() {
+    for (field, value) in [
+        ("image", json!("evil")),
+        ("command", json!(["/bin/true"])),
+        ("args", json!([])),
+        ("volumeMounts", json!([])),
+        ("volumeMounts", json!([{"name": "w", "mountPath": "/weightlock/0", "readOnly": true, "subPath": "good"}])),
+        ("volumeMounts", json!([{"name": "w", "mountPath": "/weightlock/0"}])),
+        ("securityContext", json!({})),
+        ("securityContext", json!({"privileged": true})),
+        ("restartPolicy", json!("Always")),
+        ("restartPolicyRules", json!([{"action": "Restart"}])),
+        ("lifecycle", json!({"preStop": {"exec": {"command": ["x"]}}})),
+        ("startupProbe", json!({"exec": {"command": ["x"]}})),
+        ("volumeDevices", json!([{"name": "w", "devicePath": "/dev/x"}])),
+        ("workingDir", json!("/models")),
+        ("envFrom", json!([{"configMapRef": {"name": "x"}}])),
+        ("env", json!([{"name": "LD_PRELOAD", "value": "x.so"}])),
+        ("terminationMessagePath", json!("/weightlock/0/config.json")),
+        ("somethingNew", json!({"skip": true})),
+    ] {
+        let decision = judge(&small(), "serving", &tampered(&format!("{VERIFIER}/{field}"), value.clone()));
+        assert!(ids(&decision).contains(&"WL-302"), "{field} {value}: {:?}", decision.violations);
+        let violation = decision.violations.iter().find(|v| v.rule.id() == "WL-302").unwrap();
+        assert!(violation.fact.contains(field), "{violation}");
+    }
+}
+
+#[test]
+fn wl_302_what_others_add_passes() {
+    let token = json!({"name": "kube-api-access-x", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true});
+    for (pointer, value) in [
+        ("/spec/initContainers/0/volumeMounts/-", token),
+        ("/spec/initContainers/0/resources", json!({"limits": {"cpu": "100m"}})),
+        ("/spec/initContainers/0/imagePullPolicy", json!("IfNotPresent")),
+        ("/spec/initContainers/0/terminationMessagePolicy", json!("FallbackToLogsOnError")),
+        ("/spec/initContainers/0/env", json!([{"name": "AWS_REGION", "value": "eu"}])),
+        ("/spec/initContainers/0/securityContext/privileged", json!(false)),
+        ("/spec/initContainers/0/stdin", json!(false)),
+        ("/spec/tolerations", json!([{"operator": "Exists"}])),
+    ] {
+        passes(&judge(&small(), "serving", &tampered(pointer, value)));
+    }
+}
+
+#[test]
+fn wl_302_an_added_mount_covers_nothing() {
+    for (volume, path) in [
+        ("kube-api-access-x", "/weightlock/0"),
+        ("kube-api-access-x", "/var/run/secrets/../../../weightlock/0"),
+        ("w", "/var/run/secrets/w"),
+    ] {
+        let mount = json!({"name": volume, "mountPath": path, "readOnly": true});
+        let pod = tampered("/spec/initContainers/0/volumeMounts/-", mount);
+        refused(&judge(&small(), "serving", &pod), &["WL-302"], "volumeMounts");
+    }
+}
+
+fn with_init(container: Value, first: bool) -> Value {
+    let mut pod = shaped(&small(), "serving", &server("orion"));
+    let inits = pod["spec"]["initContainers"].as_array_mut().unwrap();
+    inits.insert(if first { 0 } else { 1 }, container);
+    pod
+}
+
+#[test]
+fn wl_303_only_trusted_containers_precede() {
+    let hardened =
+        json!({"seccompProfile": {"type": "RuntimeDefault"}, "capabilities": {"drop": ["ALL"]}, "runAsUser": 1000});
+    let init = |image: &str, mounts: Value| json!({"name": "i", "image": image, "securityContext": hardened, "volumeMounts": mounts});
+    let trusted = "registry.example.com/mesh/init:1";
+    passes(&judge(&small(), "serving", &with_init(init(trusted, json!([])), true)));
+    passes(&judge(&small(), "serving", &with_init(init("tools", json!([])), false)));
+    let decision = judge(&small(), "serving", &with_init(init("tools", json!([])), true));
+    refused(&decision, &["WL-303"], "its image \"tools\" is not trusted");
+    let almost = judge(&small(), "serving", &with_init(init("registry.example.com/mesh-evil/init", json!([])), true));
+    refused(&almost, &["WL-303"], "mesh-evil");
+    let weights = json!([{"name": "w", "mountPath": "/m", "readOnly": true}]);
+    // With its mount it is the consumer, whose user the verifier has: the same here.
+    let mut reads = with_init(init(trusted, weights), true);
+    reads["spec"]["initContainers"][0]["securityContext"]["runAsGroup"] = json!(2000);
+    refused(&judge(&small(), "serving", &reads), &["WL-303"], "mounts weights and runs ahead");
+}
+
+#[test]
+fn wl_304_writable_mounts() {
+    let pod = tampered("/spec/containers/0/volumeMounts/0/readOnly", json!(false));
+    refused(
+        &judge(&small(), "serving", &pod),
+        &["WL-304"],
+        "container \"vllm\" mounts weights writable (volume \"w\" at \"/models\")",
+    );
+    // The claim itself may be what is read-only.
+    passes(&judge(&small(), "serving", &set(pod, "/spec/volumes/0/persistentVolumeClaim/readOnly", json!(true))));
+    let sidecar = json!({"name": "s", "image": "x", "restartPolicy": "Always", "volumeMounts": [{"name": "w", "mountPath": "/m"}],
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, "capabilities": {"drop": ["ALL"]}, "runAsUser": 1000, "runAsGroup": 2000}});
+    refused(&judge(&small(), "serving", &with_init(sidecar, false)), &["WL-304"], "sidecar container \"s\"");
+}
+
+#[test]
+fn wl_305_raw_block_devices() {
+    let pod =
+        set(server("orion"), "/spec/containers/0/volumeDevices", json!([{"name": "w", "devicePath": "/dev/xvda"}]));
+    refused(&admit(&small(), "serving", &pod), &["WL-305"], "raw block device (volume \"w\")");
+    let other =
+        set(ordinary("scratch"), "/spec/containers/0/volumeDevices", json!([{"name": "w", "devicePath": "/dev/xvda"}]));
+    passes(&admit(&small(), "serving", &other));
+}
+
+#[test]
+fn wl_307_mount_propagation() {
+    for (mode, refuses) in [("HostToContainer", true), ("Bidirectional", true), ("None", false)] {
+        let pod = set(server("orion"), "/spec/containers/0/volumeMounts/0/mountPropagation", json!(mode));
+        let decision = admit(&small(), "serving", &pod);
+        if refuses {
+            refused(&decision, &["WL-307"], "with propagation");
+        } else {
+            passes(&decision);
+        }
+    }
+}
+
+#[test]
+fn wl_601_the_name_of_the_verifier() {
+    let main = set(server("orion"), "/spec/containers/-", json!({"name": "weightlock-verify", "image": "x"}));
+    refused(&admit(&small(), "serving", &main), &["WL-601"], "container \"weightlock-verify\" takes the name");
+    let without_weights =
+        set(ordinary("scratch"), "/spec/initContainers", json!([{"name": "weightlock-verify", "image": "x"}]));
+    refused(&admit(&small(), "serving", &without_weights), &["WL-601"], "init container \"weightlock-verify\"");
+    // With weights it is no verifier, and is not replaced behind its author's back.
+    let init = |image: &str| json!([{"name": "weightlock-verify", "image": image, "command": ["y"]}]);
+    let foreign = set(server("orion"), "/spec/initContainers", init("x"));
+    let decision = admit(&small(), "serving", &foreign);
+    assert!(ids(&decision).contains(&"WL-302"), "{:?}", decision.violations);
+    // A manifest that was read back from the cluster has the verifier in it, of another time or another pod.
+    let image = &small().settings.verifier_image;
+    passes(&admit(&small(), "serving", &set(server("orion"), "/spec/initContainers", init(image))));
+    passes(&admit(
+        &small(),
+        "serving",
+        &set(ordinary("scratch"), "/spec/initContainers", json!([{"name": "verify", "image": "x"}])),
+    ));
+}
+
+#[test]
+fn wl_601_the_bandwidth_annotation() {
+    let world = with_environment(|e| e.modes.egress = Mode::Enforce);
+    let pod = set(ordinary("scratch"), "/metadata/annotations", json!({"kubernetes.io/egress-bandwidth": "100G"}));
+    refused(&judge(&world, "serving", &pod), &["WL-601"], "is \"100G\"; the environment sets \"10M\"");
+    refused(&judge(&world, "serving", &ordinary("scratch")), &["WL-601"], "is missing");
+    passes(&admit(&world, "serving", &pod));
+    passes(&judge(&small(), "serving", &pod));
+}
