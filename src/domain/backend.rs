@@ -111,6 +111,9 @@ impl BackendKey {
                 }
                 None => Parts { kind, rest: rest.to_owned(), path: None },
             },
+            // Keys that were pinned by hand; [`of_volume_source`] gives these disks the key of their CSI driver at once.
+            "awsElasticBlockStore" => Parts { kind: "csi", rest: format!("ebs.csi.aws.com:{rest}"), path: None },
+            "cinder" => Parts { kind: "csi", rest: format!("cinder.csi.openstack.org:{rest}"), path: None },
             _ => Parts { kind, rest: rest.to_owned(), path: None },
         }
     }

@@ -154,7 +154,7 @@ fn inside(assessment: &Assessment<'_>, findings: &mut Findings) {
     identity::artifacts(assessment, findings);
     identity::volumes(assessment, findings);
     let weights = assessment.holds_weights();
-    if weights || assessment.gpu.is_some() {
+    if weights || assessment.gpu.is_some() || gpu::may_bring_one(&assessment.pod) {
         identity::neighbours(assessment, findings);
     }
     if weights {

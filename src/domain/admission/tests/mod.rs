@@ -12,6 +12,8 @@ mod running;
 mod shape;
 mod verification;
 
+use crate::domain::rules::Ring;
+
 #[test]
 fn every_rule_has_its_test() {
     let tests = [
@@ -21,7 +23,8 @@ fn every_rule_has_its_test() {
         include_str!("running.rs"),
         include_str!("verification.rs"),
     ];
-    for rule in crate::domain::rules::all() {
+    // Rules of ring 1 alone are tested against an API server.
+    for rule in crate::domain::rules::all().iter().filter(|rule| rule.describe().rings.contains(&Ring::Webhook)) {
         let name = format!("fn wl_{}", &rule.id()[3..]);
         assert!(tests.iter().any(|text| text.contains(&name)), "{} has no test {name}…", rule.id());
     }

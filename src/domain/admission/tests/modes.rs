@@ -20,7 +20,8 @@ fn wl_501_gpu_pods_outside_environments() {
     let warned = admit(&with(GpuPodsOutside::Warn), "research", &pod);
     assert!(warned.allowed());
     assert!(
-        warned.warnings[0].starts_with("[WL-501] container \"vllm\" asks for nvidia.com/gpu in namespace \"research\"")
+        warned.warnings[0]
+            .starts_with("[WL-501] container \"vllm\" asks for \"nvidia.com/gpu\" in namespace \"research\"")
     );
     refused(&admit(&with(GpuPodsOutside::Deny), "research", &pod), &["WL-501"], "belongs to no environment");
     passes(&admit(&with(GpuPodsOutside::Deny), "serving", &pod));
@@ -55,8 +56,10 @@ fn what_counts_as_a_gpu() {
     for resource in ["cpu", "example.com/fpga", "nvidia.com/nic"] {
         assert!(!asks("limits", resource, json!("1")), "{resource}");
     }
-    let claims = json!({"spec": {"containers": [{"name": "c"}], "resourceClaims": [{"name": "gpu"}]}});
-    refused(&judge(&world, "research", &claims), &["WL-501"], "resourceClaims");
+    // Of a ResourceClaim it cannot be told: in an environment it counts, outside the setting is for what is known.
+    let claims = set(ordinary("scratch"), "/spec/resourceClaims", json!([{"name": "gpu"}]));
+    passes(&judge(&world, "research", &set(claims.clone(), "/spec/volumes", json!([]))));
+    assert_eq!(ids(&judge(&world, "serving", &claims)), ["WL-120", "WL-121"]);
 }
 
 #[test]
