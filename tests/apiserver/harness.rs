@@ -6,9 +6,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::discovery::ApiResource;
@@ -183,11 +183,64 @@ pub async fn namespace(client: &Client, name: &str) -> String {
     if let Err(why) = created {
         panic!("namespace {name}: {why}");
     }
+    default_service_account(client, name).await;
     let api: Api<Namespace> = Api::all(client.clone());
-    let service_accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::namespaced(client.clone(), name);
+    api.get(name).await.unwrap().uid().unwrap()
+}
+
+/// Waits until pods can be made in a namespace.
+pub async fn default_service_account(client: &Client, namespace: &str) {
+    let service_accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
     eventually("the default service account", async || {
         service_accounts.get("default").await.map(|_| ()).map_err(|e| e.to_string())
     })
     .await;
-    api.get(name).await.unwrap().uid().unwrap()
+}
+
+/// Changes a subresource of an object by a JSON merge patch.
+pub async fn merge_subresource(client: &Client, value: &Value, subresource: &str, patch: &Value) -> Result<Value, String> {
+    let name = value["metadata"]["name"].as_str().expect("name");
+    match api_of(client, value).patch_subresource(subresource, name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        Ok(patched) => Ok(serde_json::to_value(patched).unwrap()),
+        Err(e) => Err(message(e)),
+    }
+}
+
+/// Deletes an object at once.
+pub async fn delete(client: &Client, value: &Value) {
+    let name = value["metadata"]["name"].as_str().expect("name");
+    let now = DeleteParams::default().grace_period(0);
+    if let Err(e) = api_of(client, value).delete(name, &now).await {
+        panic!("deletion of {} {name}: {e}", value["kind"]);
+    }
+}
+
+/// Asks for the deletion of an object without doing it.
+pub async fn try_delete(client: &Client, value: &Value) -> Result<Value, String> {
+    let name = value["metadata"]["name"].as_str().expect("name");
+    match api_of(client, value).delete(name, &DeleteParams { dry_run: true, ..Default::default() }).await {
+        Ok(_) => Ok(Value::Null),
+        Err(e) => Err(message(e)),
+    }
+}
+
+/// The warnings that come with an accepted creation, which is not stored.
+pub async fn warnings(client: &Client, value: &Value) -> Vec<String> {
+    let url = format!("/api/v1/namespaces/{}/pods", value["metadata"]["namespace"].as_str().expect("namespace"));
+    let params = PostParams { dry_run: true, ..Default::default() };
+    let request = kube::core::Request::new(url).create(&params, serde_json::to_vec(value).unwrap()).unwrap();
+    let response = client.send(request.map(kube::client::Body::from)).await.expect("an answer");
+    assert!(response.status().is_success(), "{}", response.status());
+    response.headers().get_all("warning").iter().map(|w| w.to_str().unwrap_or_default().to_string()).collect()
+}
+
+/// Tries to connect to a pod or service; gives the refusal, or how the attempt failed after it was admitted.
+pub async fn connect(client: &Client, method: &str, namespace: &str, path: &str) -> String {
+    let mut request = kube::core::Request::new(format!("/api/v1/namespaces/{namespace}")).get("x", &Default::default()).unwrap();
+    *request.uri_mut() = format!("/api/v1/namespaces/{namespace}/{path}").parse().unwrap();
+    *request.method_mut() = method.parse().unwrap();
+    match client.request::<Value>(request).await {
+        Ok(answer) => format!("connected: {answer}"),
+        Err(e) => message(e),
+    }
 }

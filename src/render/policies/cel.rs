@@ -79,14 +79,14 @@ pub fn membership() -> Vec<(&'static str, String)> {
 /// The same two for a namespace that an object names, of which only the name is known here.
 pub fn membership_of(namespace: &str) -> Vec<(&'static str, String)> {
     vec![
-        ("namespace", namespace.to_string()),
+        ("destination", namespace.to_string()),
         (
             "environment",
-            "variables.namespace in params.spec.members ? params.spec.members[variables.namespace].environment : ''".into(),
+            "variables.destination in params.spec.members ? params.spec.members[variables.destination].environment : ''".into(),
         ),
         (
             "audit",
-            "variables.environment != '' && params.spec.members[variables.namespace].admission == 'Audit'".into(),
+            "variables.environment != '' && params.spec.members[variables.destination].admission == 'Audit'".into(),
         ),
     ]
 }

@@ -11,13 +11,11 @@ use crate::domain::world::{GPU_RESOURCES, GpuPodsOutside, Settings};
 pub fn volumes(settings: &Settings) -> Policy {
     let mut variables = cel::membership();
     variables.extend([
-        // The volumes of a pod never change, so an update is only asked about where a container is added.
-        ("asked", "request.operation == 'CREATE' || request.subResource == 'ephemeralcontainers'".to_string()),
-        ("volumes", "variables.asked && has(object.spec.volumes) ? object.spec.volumes : []".to_string()),
+        ("volumes", "has(object.spec.volumes) ? object.spec.volumes : []".to_string()),
         (
             "sources",
             format!(
-                "variables.volumes.map(v, {{'name': v.name, 'exact': {}, 'directory': {}, 'unclear': {}}}).filter(v, v.exact != '' || v.directory != '' || v.unclear != '')",
+                "variables.volumes.map(v, {{'name': string(v.name), 'exact': {}, 'directory': {}, 'unclear': {}}}).filter(v, v.exact != '' || v.directory != '' || v.unclear != '')",
                 source::exact("v"),
                 source::directory("v"),
                 source::unclear("v")
@@ -58,7 +56,8 @@ pub fn volumes(settings: &Settings) -> Policy {
         parameter: Parameter::EveryShard,
         action: "Deny",
         rules: vec![
-            rule("", &["v1"], &["pods"], &["CREATE", "UPDATE"]),
+            // The volumes of a pod never change, so other updates of it (labels, finalizers) are not asked about.
+            rule("", &["v1"], &["pods"], &["CREATE"]),
             rule("", &["v1"], &["pods/ephemeralcontainers"], &["UPDATE"]),
         ],
         except: cluster_namespaces(settings),

@@ -37,7 +37,7 @@ pub fn index(settings: &Settings) -> Policy {
         except: vec![],
         variables: vec![],
         violations: format!(
-            "request.userInfo.username == {} ? [] : [{} + 'WeightIndex \"' + request.name + '\" is written by the controller only, and not by \"' + request.userInfo.username + '\". Remedy: ' + {}]",
+            "request.userInfo.username == {} ? [] : [{} + 'WeightIndex \"' + (has(request.name) ? request.name : '') + '\" is written by the controller only, and not by \"' + request.userInfo.username + '\". Remedy: ' + {}]",
             cel::literal(&controller),
             tag(),
             cel::literal(remedy)

@@ -12,7 +12,7 @@ pub fn volumes() -> Policy {
     variables.extend([
         (
             "asked",
-            "variables.namespace != '' && (request.operation == 'CREATE' || !has(oldObject.spec.claimRef) || object.spec.claimRef != oldObject.spec.claimRef)".to_string(),
+            "variables.destination != '' && (request.operation == 'CREATE' || !has(oldObject.spec.claimRef) || object.spec.claimRef != oldObject.spec.claimRef)".to_string(),
         ),
         ("exact", source::exact("object.spec")),
         ("directory", source::directory("object.spec")),
@@ -26,7 +26,7 @@ pub fn volumes() -> Policy {
             tag(),
             source::relation("variables.unclear"),
             cel::artifact(entry),
-            cel::not_permitted(entry, "variables.namespace", "bind it in")
+            cel::not_permitted(entry, "variables.destination", "bind it in")
         )
     };
     // While the object is created by its prefix it has no name yet.
@@ -146,7 +146,7 @@ pub fn snapshot_contents() -> Policy {
             cel::permitted(entry),
             tag(),
             cel::artifact(entry),
-            cel::not_permitted(entry, "variables.namespace", "take it in")
+            cel::not_permitted(entry, "variables.destination", "take it in")
         ),
         fallback: fallback("this snapshot content is a copy of registered storage, for a namespace where it is not permitted"),
     }

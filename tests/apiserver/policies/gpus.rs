@@ -1,0 +1,70 @@
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
+use serde_json::{Value, json};
+use weightlock::api::WeightIndexSpec;
+use weightlock::domain::world::{GpuPodsOutside, Settings};
+use weightlock::render::policies::ring;
+
+use super::fixture::{apply, fixture, pod};
+use crate::harness;
+
+fn gpu_pod(namespace: &str, resource: &str) -> Value {
+    let mut pod = pod(namespace, json!([]));
+    pod["spec"]["containers"][0]["resources"] = json!({"limits": {resource: "1"}});
+    pod
+}
+
+#[tokio::test]
+async fn a_gpu_pod_outside_is_warned_of() {
+    let (client, f) = (harness::client().await, fixture().await);
+    for resource in ["nvidia.com/gpu", "nvidia.com/mig-1g.5gb", "amd.com/gpu", "gpu.intel.com/xe", "google.com/tpu", "aws.amazon.com/neuroncore"] {
+        let warnings = harness::warnings(&client, &gpu_pod(&f.outside, resource)).await;
+        let expected = format!("[WL-501] container \"main\" asks for a GPU, and namespace {:?} is in no environment.", f.outside);
+        assert!(warnings.iter().any(|w| w.replace("\\\"", "\"").contains(&expected)), "{resource}: {warnings:?}");
+    }
+    for (namespace, resource) in [(&f.inside, "nvidia.com/gpu"), (&f.audit, "nvidia.com/gpu"), (&f.outside, "example.com/fpga")] {
+        let warnings = harness::warnings(&client, &gpu_pod(namespace, resource)).await;
+        assert!(!warnings.iter().any(|w| w.contains("WL-501")), "{namespace} {resource}: {warnings:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_init_container_counts() {
+    let (client, f) = (harness::client().await, fixture().await);
+    let mut pod = pod(&f.outside, json!([]));
+    pod["spec"]["initContainers"] =
+        json!([{"name": "warm", "image": "registry.invalid/x:1", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]);
+    let warnings = harness::warnings(&client, &pod).await;
+    assert!(warnings.iter().any(|w| w.contains("WL-501") && w.contains("warm")), "{warnings:?}");
+}
+
+#[tokio::test]
+async fn a_gpu_pod_outside_is_refused_if_the_installation_says_so() {
+    let (client, f) = (harness::client().await, fixture().await);
+    let strict = Settings { gpu_pods_outside: GpuPodsOutside::Deny, ..Settings::default() };
+    let namespace = harness::unique("wl-strict");
+    harness::namespace(&client, &namespace).await;
+    // The binding as it is rendered, but for one namespace, so that other tests see the shared setting.
+    let rendered = ring(&strict, vec![WeightIndexSpec { shards: 1, ..WeightIndexSpec::default() }]);
+    let mut binding: ValidatingAdmissionPolicyBinding = rendered
+        .bindings
+        .into_iter()
+        .find(|b| b.metadata.name.as_deref() == Some("weightlock-gpu-pods-0"))
+        .expect("the binding");
+    binding.metadata.name = Some(harness::unique("weightlock-test-gpu"));
+    let spec = binding.spec.as_mut().unwrap();
+    assert_eq!(spec.validation_actions.as_deref(), Some(&["Deny".to_string()][..]));
+    spec.match_resources = serde_json::from_value(
+        json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}),
+    )
+    .unwrap();
+    apply(&client, &binding).await;
+    harness::eventually("the strict binding is in force", async || {
+        match harness::try_create(&client, &gpu_pod(&namespace, "nvidia.com/gpu")).await {
+            Err(said) if said.contains("[WL-501] container \"main\" asks for a GPU") && said.starts_with("403") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    super::assert_accepted(&harness::try_create(&client, &pod(&namespace, json!([]))).await);
+    super::assert_accepted(&harness::try_create(&client, &gpu_pod(&f.outside, "nvidia.com/gpu")).await);
+}

@@ -1,0 +1,124 @@
+use serde_json::{Value, json};
+
+use super::fixture::{DRIVER, Fixture, fixture, pod};
+use super::{assert_accepted, assert_refused};
+use crate::harness;
+
+/// Volumes through which a pod reaches registered storage, with what is said of each.
+fn reaching(f: &Fixture) -> Vec<(Value, String)> {
+    let ephemeral = |spec: Value| {
+        let mut template = json!({"accessModes": ["ReadOnlyMany"], "resources": {"requests": {"storage": "1Gi"}}});
+        json_patch::merge(&mut template, &spec);
+        json!({"name": "w", "ephemeral": {"volumeClaimTemplate": {"spec": template}}})
+    };
+    let nfs = |path: &str| json!({"name": "w", "nfs": {"server": f.nas(), "path": path}});
+    let nas = format!("is WeightArtifact \"orion-nas\" (v1:nfs:{}:/models/orion)", f.nas());
+    vec![
+        (nfs("/models/orion"), nas.clone()),
+        (nfs("/models//orion/v3/"), nas.clone()),
+        (nfs("/"), nas),
+        (nfs("/a/.."), "cannot be told from WeightArtifact".into()),
+        (json!({"name": "w", "hostPath": {"path": f.directory()}}), "is WeightArtifact \"orion-node\"".into()),
+        (json!({"name": "w", "hostPath": {"path": "/srv"}}), "is WeightArtifact \"orion-node\"".into()),
+        (json!({"name": "w", "hostPath": {"path": format!("/var/run/{}/x", f.run)}}), "is WeightArtifact \"orion-run\"".into()),
+        (
+            json!({"name": "w", "awsElasticBlockStore": {"volumeID": format!("vol-aws-{}", f.run)}}),
+            "is WeightArtifact \"orion-disk\"".into(),
+        ),
+        (json!({"name": "w", "csi": {"driver": DRIVER}}), "cannot be told from WeightArtifact \"orion\"".into()),
+        (
+            ephemeral(json!({"volumeName": f.volume()})),
+            format!("asks for PersistentVolume {:?}, which is WeightArtifact \"orion\"", f.volume()),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn registered_storage_is_mounted_only_where_it_is_permitted() {
+    let (client, f) = (harness::client().await, fixture().await);
+    for (volume, says) in reaching(f) {
+        let ask = async |namespace: &str| harness::try_create(&client, &pod(namespace, json!([volume]))).await;
+        assert_refused(&ask(&f.outside).await, &[
+            "[WL-101] volume \"w\"",
+            &says,
+            &format!("not permitted in namespace {:?} (no environment)", f.outside),
+            "Remedy: run in one of: inference; or ask weights-team@example.com.",
+        ]);
+        assert_refused(&ask(&f.lab).await, &["[WL-101]", "(environment \"lab\")"]);
+        assert_accepted(&ask(&f.inside).await);
+        assert_accepted(&ask(&f.audit).await);
+        // What keeps the cluster running is never stopped by a lost parameter, so it is not asked at all.
+        assert_accepted(&ask("kube-system").await);
+        assert_accepted(&ask("weightlock-system").await);
+    }
+}
+
+#[tokio::test]
+async fn a_claim_that_leads_to_registered_storage_is_mounted_only_where_it_is_permitted() {
+    let (client, f) = (harness::client().await, fixture().await);
+    let ask = async |namespace: &str, name: &str| {
+        let volumes = json!([{"name": "w", "persistentVolumeClaim": {"claimName": name}}]);
+        harness::try_create(&client, &pod(namespace, volumes)).await
+    };
+    assert_refused(&ask(&f.outside, "bound-before").await, &[
+        "[WL-101] volume \"w\" is WeightArtifact \"orion\" (PVC \"bound-before\"), not permitted in namespace",
+        "(no environment)",
+    ]);
+    assert_refused(&ask(&f.outside, "declared").await, &["[WL-101]", "WeightArtifact \"orion-declared\" (PVC \"declared\")"]);
+    assert_refused(&ask(&f.lab, "bound-before").await, &["[WL-101]", "(environment \"lab\")"]);
+    assert_accepted(&ask(&f.outside, "anything-else").await);
+    assert_accepted(&ask(&f.inside, "orion").await);
+}
+
+#[tokio::test]
+async fn a_claim_of_the_pod_itself_copies_no_registered_storage() {
+    let (client, f) = (harness::client().await, fixture().await);
+    let ask = async |name: &str| {
+        let spec = json!({
+            "accessModes": ["ReadOnlyMany"], "resources": {"requests": {"storage": "1Gi"}},
+            "dataSource": {"kind": "PersistentVolumeClaim", "name": name},
+        });
+        let volumes = json!([{"name": "w", "ephemeral": {"volumeClaimTemplate": {"spec": spec}}}]);
+        harness::try_create(&client, &pod(&f.outside, volumes)).await
+    };
+    assert_refused(&ask("bound-before").await, &["[WL-101] volume \"w\" is a copy of PersistentVolumeClaim", "\"orion\""]);
+    assert_accepted(&ask("anything-else").await);
+}
+
+#[tokio::test]
+async fn every_violation_is_listed() {
+    let (client, f) = (harness::client().await, fixture().await);
+    let volumes = json!([
+        {"name": "a", "hostPath": {"path": f.directory()}},
+        {"name": "b", "nfs": {"server": f.nas(), "path": "/models/orion"}},
+        {"name": "c", "emptyDir": {}},
+        {"name": "d", "persistentVolumeClaim": {"claimName": "bound-before"}},
+    ]);
+    let said = harness::try_create(&client, &pod(&f.outside, volumes)).await;
+    assert_refused(&said, &["volume \"a\" is", "volume \"b\" is", "volume \"d\" is"]);
+    assert_eq!(said.unwrap_err().matches("[WL-101]").count(), 3);
+}
+
+#[tokio::test]
+async fn other_volumes_are_nobodys_business() {
+    let (client, f) = (harness::client().await, fixture().await);
+    let volumes = json!([
+        {"name": "a", "hostPath": {"path": "/var/log"}},
+        {"name": "b", "nfs": {"server": "other.example.com", "path": "/models/orion"}},
+        {"name": "c", "emptyDir": {}},
+        {"name": "d", "csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": true}},
+        {"name": "e", "configMap": {"name": "x"}},
+        {"name": "f", "persistentVolumeClaim": {"claimName": "mine"}},
+    ]);
+    assert_accepted(&harness::try_create(&client, &pod(&f.outside, volumes)).await);
+}
+
+#[tokio::test]
+async fn a_pod_from_before_can_still_be_written_but_not_entered() {
+    let (client, f) = (harness::client().await, fixture().await);
+    let before = &f.before.pod;
+    assert_accepted(&harness::merge(&client, before, &json!({"metadata": {"labels": {"a": "b"}, "finalizers": []}})).await);
+    let container = json!({"spec": {"ephemeralContainers": [{"name": "debug", "image": "registry.invalid/x:1"}]}});
+    let said = harness::merge_subresource(&client, before, "ephemeralcontainers", &container).await;
+    assert_refused(&said, &["[WL-101]", "WeightArtifact \"orion-node\""]);
+}

@@ -1,0 +1,58 @@
+use serde_json::json;
+
+use super::fixture::fixture;
+use super::{assert_accepted, assert_refused};
+use crate::harness;
+
+#[tokio::test]
+async fn our_definitions_are_not_deleted_while_the_policies_are_bound() {
+    let client = harness::client().await;
+    fixture().await;
+    for definition in weightlock::api::definitions() {
+        let name = definition.metadata.name.clone().unwrap();
+        let target = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": name},
+        });
+        let said = harness::try_delete(&client, &target).await;
+        assert_refused(&said, &[
+            &format!("[WL-602] CustomResourceDefinition {name:?}"),
+            "Remedy: to uninstall, delete the ValidatingAdmissionPolicyBindings of Weightlock first (docs/recovery.md).",
+        ]);
+    }
+}
+
+#[tokio::test]
+async fn other_definitions_are_deleted_as_ever() {
+    let client = harness::client().await;
+    fixture().await;
+    let group = format!("{}.example.com", harness::unique("g"));
+    let schema = json!({"openAPIV3Schema": {"type": "object"}});
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("things.{group}")},
+        "spec": {
+            "group": group, "scope": "Cluster", "names": {"plural": "things", "singular": "thing", "kind": "Thing"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}],
+        },
+    });
+    assert_accepted(&harness::create(&client, &definition).await);
+    harness::delete(&client, &definition).await;
+}
+
+#[tokio::test]
+async fn only_the_controller_writes_the_index() {
+    let (client, controller) = (harness::client().await, harness::controller().await);
+    fixture().await;
+    let index = json!({
+        "apiVersion": "weightlock.dev/v1alpha1", "kind": "WeightIndex", "metadata": {"name": harness::unique("index")},
+        "spec": {"shard": 0, "shards": 1},
+    });
+    let says = ["[WL-602] WeightIndex", "is written by the controller only", "Remedy: change WeightArtifacts"];
+    assert_refused(&harness::try_create(&client, &index).await, &says);
+    assert_accepted(&harness::create(&controller, &index).await);
+    let empty = json!({"spec": {"shards": 2}});
+    assert_refused(&harness::merge(&client, &index, &empty).await, &says);
+    assert_accepted(&harness::merge(&controller, &index, &empty).await);
+    assert_refused(&harness::try_delete(&client, &index).await, &says);
+    harness::delete(&controller, &index).await;
+}
