@@ -12,8 +12,10 @@ pub mod environment;
 mod environment_status;
 pub mod error;
 pub mod events;
+pub mod index;
 mod members;
 pub mod observed;
+pub mod policies;
 mod repair;
 mod schedule;
 mod scope;
@@ -239,12 +241,13 @@ async fn round(context: &Context, schedule: &mut Schedule, only_pods: bool, metr
 fn recipes(context: &Context) -> Vec<Recipe> {
     let artifacts = context.observed.artifact_names().into_iter().map(Recipe::Artifact);
     let environments = context.observed.environment_names().into_iter().map(Recipe::Environment);
-    [Recipe::Webhooks].into_iter().chain(artifacts).chain(environments).collect()
+    [Recipe::Webhooks, Recipe::Policies].into_iter().chain(artifacts).chain(environments).collect()
 }
 
 async fn run_recipe(context: &Context, recipe: &Recipe) -> Result<Next, ReconcileError> {
     match recipe {
         Recipe::Webhooks => webhook_configuration::reconcile(context).await,
+        Recipe::Policies => policies::reconcile(context).await,
         Recipe::Artifact(name) => artifact::reconcile(context, name).await,
         Recipe::Environment(name) => environment::reconcile(context, name).await,
     }

@@ -52,9 +52,27 @@ pub struct Observed {
     artifacts: Store<DynamicObject>,
     policies: Store<DynamicObject>,
     webhooks: Store<DynamicObject>,
+    /// What the API server decides by itself with.
+    pub ring: Ring,
     /// Stores whose first listing has not arrived.
     unlisted: Arc<AtomicUsize>,
     changed: Arc<watch::Sender<u64>>,
+}
+
+/// The objects of the policies inside the API server that are ours.
+#[derive(Clone)]
+pub struct Ring {
+    /// ValidatingAdmissionPolicies.
+    pub policies: Store<DynamicObject>,
+    /// Their bindings.
+    pub bindings: Store<DynamicObject>,
+    /// The shards of the WeightIndex.
+    pub shards: Store<DynamicObject>,
+}
+
+/// The object of a store that has this name, where names are unique in it.
+pub fn by_name(store: &Store<DynamicObject>, name: &str) -> Option<Arc<DynamicObject>> {
+    store.find(|object| object.metadata.name.as_deref() == Some(name))
 }
 
 impl Observed {
@@ -76,16 +94,18 @@ impl Observed {
         let artifacts = store(erase::<WeightArtifact>(), watcher::Config::default());
         let policies = store(erase::<NetworkPolicy>(), ours.clone());
         let webhooks = store(erase::<ValidatingWebhookConfiguration>(), ours.clone());
+        let ring = Ring {
+            policies: store(erase::<ValidatingAdmissionPolicy>(), ours.clone()),
+            bindings: store(erase::<ValidatingAdmissionPolicyBinding>(), ours.clone()),
+            shards: store(erase::<WeightIndex>(), ours.clone()),
+        };
         // Their recipes read them themselves; they only need to be woken.
         let secrets = Api::namespaced(client.clone(), own_namespace);
         watches.extend([
             wake::<MutatingWebhookConfiguration>(Api::all(client.clone()), ours.clone(), changed.clone()).boxed(),
-            wake::<ValidatingAdmissionPolicy>(Api::all(client.clone()), ours.clone(), changed.clone()).boxed(),
-            wake::<ValidatingAdmissionPolicyBinding>(Api::all(client.clone()), ours.clone(), changed.clone()).boxed(),
-            wake::<WeightIndex>(Api::all(client.clone()), ours.clone(), changed.clone()).boxed(),
             wake::<Secret>(secrets, ours, changed.clone()).boxed(),
         ]);
-        let observed = Self { environments, artifacts, policies, webhooks, unlisted, changed };
+        let observed = Self { environments, artifacts, policies, webhooks, ring, unlisted, changed };
         (observed, async move {
             futures::future::join_all(watches).await;
         })
@@ -176,7 +196,8 @@ fn erase<K: Resource<DynamicType = ()>>() -> ApiResource {
     ApiResource::erase::<K>(&())
 }
 
-fn names(store: &Store<DynamicObject>) -> Vec<String> {
+/// The names of the objects of a store, sorted.
+pub fn names(store: &Store<DynamicObject>) -> Vec<String> {
     let mut names: Vec<String> = store.state().iter().filter_map(|object| object.metadata.name.clone()).collect();
     names.sort();
     names

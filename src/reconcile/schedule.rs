@@ -16,6 +16,8 @@ const SETTLE: Duration = Duration::from_secs(2);
 pub enum Recipe {
     /// Certificates and webhook configurations.
     Webhooks,
+    /// The policies inside the API server and the index that they look things up in.
+    Policies,
     /// The WeightArtifact of this name.
     Artifact(String),
     /// The WeightEnvironment of this name.
@@ -27,6 +29,7 @@ impl Recipe {
     pub fn kind(&self) -> &'static str {
         match self {
             Recipe::Webhooks => "Webhooks",
+            Recipe::Policies => "Policies",
             Recipe::Artifact(_) => "WeightArtifact",
             Recipe::Environment(_) => "WeightEnvironment",
         }
@@ -41,7 +44,7 @@ impl Recipe {
 impl fmt::Display for Recipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Recipe::Webhooks => f.write_str(self.kind()),
+            Recipe::Webhooks | Recipe::Policies => f.write_str(self.kind()),
             Recipe::Artifact(name) | Recipe::Environment(name) => write!(f, "{} {name}", self.kind()),
         }
     }

@@ -164,7 +164,7 @@ impl Policy {
         };
         let count = match self.parameter {
             Parameter::None => return vec![bind(policy.clone(), None)],
-            Parameter::FirstShard => 1,
+            Parameter::FirstShard => shards.min(1),
             Parameter::EveryShard => shards,
         };
         (0..count).map(|n| bind(format!("{policy}-{n}"), Some(format!("{PREFIX}{n}")))).collect()

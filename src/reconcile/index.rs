@@ -1,0 +1,37 @@
+//! The shards of the WeightIndex that should be there.
+
+use super::{
+    Context,
+    apply::ObjectId,
+    error::ReconcileError,
+    observed::typed,
+};
+use crate::{
+    api::{WeightIndex, WeightIndexSpec},
+    domain::index_plan,
+};
+
+/// The shards that should be there, and what keeps them from being up to date: then those that are there stay as they
+/// are. Protecting what was known is better than protecting nothing.
+///
+/// # Errors
+/// If there is no plan and what is there cannot be read.
+pub fn wanted(context: &Context) -> Result<(Vec<WeightIndexSpec>, Option<ReconcileError>), ReconcileError> {
+    match index_plan::plan(&context.world) {
+        Ok(shards) => Ok((shards, None)),
+        Err(error) => {
+            let object = ObjectId::new("WeightIndex", None, "*");
+            Ok((live(context)?, Some(ReconcileError::Plan { object, reason: error.to_string() })))
+        }
+    }
+}
+
+/// The shards that are there.
+fn live(context: &Context) -> Result<Vec<WeightIndexSpec>, ReconcileError> {
+    let mut shards = Vec::new();
+    for object in context.observed.ring.shards.state() {
+        shards.push(typed::<WeightIndex>(&object)?.spec);
+    }
+    shards.sort_by_key(|shard| shard.shard);
+    Ok(shards)
+}
