@@ -66,11 +66,10 @@ pub async fn advance(
         material
             .take(&step, &names, now)
             .map_err(|error| ReconcileError::Plan { object, reason: error.to_string() })?;
-        let secret = match step {
-            Step::IssueLeaf => material.serving_secret(&context.world.settings.own_namespace),
-            _ => material.authority_secret(&context.world.settings.own_namespace),
-        };
-        context.writer.apply(&secret).await?;
+        context.writer.apply(&material.authority_secret(&context.world.settings.own_namespace)).await?;
+        if step == Step::IssueLeaf {
+            context.writer.apply(&material.serving_secret(&context.world.settings.own_namespace)).await?;
+        }
     }
     let object = ObjectId::new("Secret", Some(&context.world.settings.own_namespace), SERVING_SECRET);
     Err(ReconcileError::Plan { object, reason: format!("the certificates did not settle in {STEPS} steps") })
@@ -161,7 +160,11 @@ impl Material {
             Step::IssueLeaf => {
                 if let Some(signer) = &self.signer {
                     self.leaf = Some(pki::leaf(signer, names.to_vec(), now)?);
-                    self.leaf_issuer = Some(signer.certificate.clone());
+                    let before = self.leaf_issuer.replace(signer.certificate.clone());
+                    // The webhooks serve the former leaf for a while yet, whatever became of its authority's key.
+                    let known: Vec<_> = self.retired.iter().chain([&signer.certificate]).map(|pem| pki::validity(pem)).collect();
+                    let before = before.iter().flat_map(|pem| pki::each(pem));
+                    self.retired.extend(before.filter(|pem| !known.contains(&pki::validity(pem))));
                 }
             }
             Step::Drop => self.retired.clear(),
@@ -261,11 +264,15 @@ mod tests {
             assert_eq!(both.len(), 2);
             assert!(both.is_superset(&before));
             assert!(before.contains(&material.state(&names(), None).leaf.unwrap().issuer.id), "the old leaf is served");
-            let (material, step) = settle(material, Some(both), now());
+            let (material, step) = settle(material, Some(both.clone()), now());
+            assert!(matches!(step, Step::Wait(_)), "{step:?}");
+            assert_eq!(trusted(material.bundle().as_bytes()), both, "the old leaf may still be served");
+            let later = now() + time::Duration::seconds(step::OVERLAP);
+            let (material, step) = settle(material, Some(both), later);
             assert_eq!(step, Step::Publish, "the lost authority is taken out of the bundle");
             let last = trusted(material.bundle().as_bytes());
             assert!(last.is_disjoint(&before));
-            assert!(matches!(settle(material, Some(last), now()).1, Step::Wait(_)));
+            assert!(matches!(settle(material, Some(last), later).1, Step::Wait(_)));
         }
     }
 
