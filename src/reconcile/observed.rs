@@ -36,7 +36,11 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::{apply::ObjectId, error::ReconcileError};
+use super::{
+    apply::ObjectId,
+    certificate::{AUTHORITY_SECRET, SERVING_SECRET},
+    error::ReconcileError,
+};
 use crate::{
     api::{WeightArtifact, WeightEnvironment, WeightIndex},
     render::{ENVIRONMENT_LABEL, MANAGED_BY},
@@ -100,11 +104,14 @@ impl Observed {
             shards: store(erase::<WeightIndex>(), ours.clone()),
         };
         // Their recipes read them themselves; they only need to be woken.
-        let secrets = Api::namespaced(client.clone(), own_namespace);
-        watches.extend([
-            wake::<MutatingWebhookConfiguration>(Api::all(client.clone()), ours.clone(), changed.clone()).boxed(),
-            wake::<Secret>(secrets, ours, changed.clone()).boxed(),
-        ]);
+        watches
+            .push(wake::<MutatingWebhookConfiguration>(Api::all(client.clone()), ours.clone(), changed.clone()).boxed());
+        // One watch for each name: the controller has rights on these two Secrets, and on no other.
+        for name in [AUTHORITY_SECRET, SERVING_SECRET] {
+            let named = watcher::Config::default().fields(&format!("metadata.name={name}"));
+            let secret = Api::namespaced(client.clone(), own_namespace);
+            watches.push(wake::<Secret>(secret, named, changed.clone()).boxed());
+        }
         let observed = Self { environments, artifacts, policies, webhooks, ring, unlisted, changed };
         (observed, async move {
             futures::future::join_all(watches).await;

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use super::{
     apply::{ObjectId, Writer},
+    certificate::{AUTHORITY_SECRET, SERVING_SECRET},
     error::ReconcileError,
 };
 use crate::{
@@ -34,8 +35,6 @@ use crate::{
 /// The Deployment of the controller, and the label of its pods.
 const CONTROLLER: (&str, &str) =
     ("weightlock-controller", "app.kubernetes.io/name=weightlock,app.kubernetes.io/component=controller");
-/// The Secrets that the controller made.
-const SECRETS: [&str; 2] = ["weightlock-webhook-tls", "weightlock-webhook-ca"];
 /// How long one thing may take: a controller to end, the API server to notice that a binding is gone.
 const PATIENCE: Duration = Duration::from_secs(45);
 const PAUSE: Duration = Duration::from_millis(500);
@@ -58,7 +57,7 @@ pub async fn run(process: &Process, namespace: &str) -> Result<(), ReconcileErro
     persist(async || delete_all::<WeightIndex>(writer).await).await?;
     persist(async || release::<WeightEnvironment>(writer).await).await?;
     persist(async || release::<WeightArtifact>(writer).await).await?;
-    for name in SECRETS {
+    for name in [SERVING_SECRET, AUTHORITY_SECRET] {
         if writer.delete::<Secret>(Some(namespace), name).await? {
             tracing::info!(object = %ObjectId::new("Secret", Some(namespace), name), "deleted");
         }
