@@ -8,16 +8,23 @@ use crate::api::{PersistentWrites, UnregisteredReads};
 use crate::domain::backend::BackendKey;
 use crate::domain::rules::Rule;
 
-/// Directories of a node through which the volumes of all its pods can be read.
+/// Directories and sockets of a node through which the volumes of all its pods can be read, or pods be made that nobody
+/// admits.
 const NODE_DIRECTORIES: &[&str] = &[
     "/dev",
+    "/etc/kubernetes",
     "/proc",
     "/run/containerd",
+    "/run/cri-dockerd.sock",
     "/run/crio",
+    "/run/docker.sock",
+    "/run/k3s",
     "/var/lib/containerd",
     "/var/lib/containers",
     "/var/lib/docker",
+    "/var/lib/k0s",
     "/var/lib/kubelet",
+    "/var/lib/rancher",
 ];
 
 /// Which artifacts are mounted, and whether they may be here.

@@ -68,7 +68,12 @@ pub fn decide(world: &World, request: &Request<'_>) -> Decision {
             if request.subresource.is_none() && !request.object.is_some_and(running::is_going) =>
         {
             let rule = if request.resource == "persistentvolumes" { storage::volume } else { storage::claim };
-            synced(world, &mut findings, |f| rule(world, request, f));
+            synced(world, &mut findings, |f| {
+                let namespace = rule(world, request, f);
+                if world.membership(namespace).environment().is_some_and(|e| !e.enforces_admission()) {
+                    f.audit(|rule| rule == Rule::Malformed);
+                }
+            });
         }
         _ => {}
     }
@@ -87,7 +92,8 @@ pub fn shape(world: &World, request: &Request<'_>) -> Shaped {
     let (true, Some(object), None) = (is_new_pod, request.object, world.undecidable()) else {
         return Shaped::default();
     };
-    let Membership::Member { environment, .. } = world.membership(request.namespace) else { return Shaped::default() };
+    // Also where the namespace is not pinned: weights are refused there, and the refusal says nothing beside the point.
+    let Some(environment) = world.membership(request.namespace).environment() else { return Shaped::default() };
     let Ok(assessment) = Assessment::new(world, request.namespace, object) else { return Shaped::default() };
     let shaped = shape::apply(&assessment, object, Aspects::of(environment));
     Shaped { object: (shaped != *object).then_some(shaped), warnings: Vec::new() }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::shape::{EGRESS_BANDWIDTH, bandwidth};
 use super::text::{Findings, quoted};
 use crate::domain::request::Request;
 use crate::domain::rules::Rule;
@@ -23,6 +24,7 @@ pub(super) fn update(request: &Request<'_>, environment: &Environment, findings:
     if is_going(new) {
         return;
     }
+    annotation(old, new, environment, findings);
     let (new, old) = (new.get("spec").unwrap_or(&Value::Null), old.get("spec").unwrap_or(&Value::Null));
     if new == old {
         return;
@@ -62,6 +64,25 @@ pub(super) fn update(request: &Request<'_>, environment: &Environment, findings:
                 environment.name
             ),
             "debug a copy of the pod that mounts no weights, in a namespace outside the environment.".into(),
+        );
+    }
+}
+
+/// Network plugins read the bandwidth annotation of running pods, too: it changes only to what the environment sets.
+fn annotation(old: &Value, new: &Value, environment: &Environment, findings: &mut Findings) {
+    let of = |object: &Value| {
+        object.get("metadata").and_then(|m| m.get("annotations")).and_then(|a| a.get(EGRESS_BANDWIDTH)).cloned()
+    };
+    let Some(rate) = bandwidth(environment) else { return };
+    let value = of(new);
+    if value != of(old) && value.as_ref().and_then(Value::as_str) != Some(&rate) {
+        findings.add(
+            Rule::ReservedName,
+            format!(
+                "annotation {EGRESS_BANDWIDTH} of a running pod changes; environment {:?} sets {rate:?}.",
+                environment.name
+            ),
+            "leave the annotation as it is.".into(),
         );
     }
 }

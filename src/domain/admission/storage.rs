@@ -12,9 +12,9 @@ use crate::domain::request::Request;
 use crate::domain::rules::Rule;
 use crate::domain::world::{ClaimName, World};
 
-/// A PersistentVolumeClaim: the volume it names, or is bound to, and what it clones.
-pub(super) fn claim(world: &World, request: &Request<'_>, findings: &mut Findings) {
-    let Some(spec) = spec(request, findings) else { return };
+/// A PersistentVolumeClaim: the volume it names, or is bound to, and what it clones. Returns the namespace it concerns.
+pub(super) fn claim<'a>(world: &World, request: &Request<'a>, findings: &mut Findings) -> &'a str {
+    let Some(spec) = spec(request, findings) else { return request.namespace };
     if let Some(volume) = text(spec, "volumeName")
         && let Some(Ok(key)) = world.volumes.get(volume).map(|v| &v.key)
     {
@@ -27,7 +27,7 @@ pub(super) fn claim(world: &World, request: &Request<'_>, findings: &mut Finding
         );
     }
     let Some(source) = data_source(spec, request.namespace).filter(|s| s.kind == "PersistentVolumeClaim") else {
-        return;
+        return request.namespace;
     };
     let shown = format!("{}/{}", source.namespace, source.name);
     let name = ClaimName { namespace: source.namespace, name: source.name };
@@ -40,16 +40,19 @@ pub(super) fn claim(world: &World, request: &Request<'_>, findings: &mut Finding
             );
         }
     }
+    request.namespace
 }
 
-/// A PersistentVolume: its storage, if it is for a claim. One for nobody is decided when it is bound.
-pub(super) fn volume(world: &World, request: &Request<'_>, findings: &mut Findings) {
-    let Some(spec) = spec(request, findings) else { return };
-    let Some(reference) = object(spec, "claimRef") else { return };
-    let Ok(key) = backend::of_volume_source(&Value::Object(spec.clone())) else { return };
+/// A PersistentVolume: its storage, if it is for a claim. One for nobody is decided when it is bound. Returns the
+/// namespace it concerns, empty for none.
+pub(super) fn volume<'a>(world: &World, request: &Request<'a>, findings: &mut Findings) -> &'a str {
+    let Some(spec) = spec(request, findings) else { return "" };
+    let Some(reference) = object(spec, "claimRef") else { return "" };
     let namespace = text(reference, "namespace").unwrap_or_default();
+    let Ok(key) = backend::of_volume_source(&Value::Object(spec.clone())) else { return namespace };
     let claim = format!("{namespace}/{}", text(reference, "name").unwrap_or_default());
     elsewhere(world, &key, namespace, &format!("the volume is for PVC {}", quoted(&claim)), findings);
+    namespace
 }
 
 fn elsewhere(world: &World, key: &BackendKey, namespace: &str, subject: &str, findings: &mut Findings) {

@@ -87,8 +87,8 @@ fn wl_102_needs_a_listed_service_account() {
 fn wl_103_a_recreated_namespace_does_not_inherit() {
     let mut world = small();
     world.namespaces.insert("serving".into(), "uid-2".into());
-    let decision = judge(&world, "serving", &server("orion"));
-    assert_eq!(ids(&decision)[0], "WL-103");
+    let decision = admit(&world, "serving", &server("orion"));
+    assert_eq!(ids(&decision), ["WL-103"]);
     assert!(decision.violations[0].fact.contains("made again (UID uid-2)"), "{}", decision.violations[0]);
     assert!(decision.violations[0].remedy.contains("spec.members[].uid: uid-2"));
     // Not even Audit is lenient with it.
@@ -104,9 +104,12 @@ fn wl_103_a_recreated_namespace_does_not_inherit() {
 #[test]
 fn wl_103_nothing_is_permitted_before_the_namespace_is_pinned() {
     let world = with_environment(|e| e.members[0].uid = None);
-    let decision = judge(&world, "serving", &server("orion"));
-    assert_eq!(ids(&decision)[0], "WL-103");
-    assert!(decision.violations[0].fact.contains("has not pinned its UID"));
+    refused(&admit(&world, "serving", &server("orion")), &["WL-103"], "has not pinned its UID");
+    let limited = with_environment(|e| {
+        e.members[0].uid = None;
+        e.modes.egress = Mode::Enforce;
+    });
+    passes(&admit(&limited, "serving", &ordinary("scratch")));
 }
 
 #[test]
@@ -239,9 +242,16 @@ fn generic_ephemeral_volumes_are_decided_by_their_template() {
 #[test]
 fn wl_113_the_nodes_own_directories() {
     let host = |path: &str| set(ordinary("x"), "/spec/volumes/0", json!({"name": "w", "hostPath": {"path": path}}));
-    for path in
-        ["/", "/var/lib/kubelet", "/var/lib", "/dev/sda", "/proc/1/root/var/lib/kubelet/pods", "/var/run/containerd"]
-    {
+    for path in [
+        "/",
+        "/var/lib/kubelet",
+        "/var/lib",
+        "/dev/sda",
+        "/var/run/docker.sock",
+        "/etc/kubernetes/manifests",
+        "/proc/1/root/var/lib/kubelet/pods",
+        "/var/run/containerd",
+    ] {
         assert_eq!(ids(&admit(&small(), "serving", &host(path))), ["WL-113"], "{path}");
     }
     passes(&admit(&small(), "serving", &host("/srv/cache")));

@@ -3,9 +3,11 @@
 use serde_json::{Value, json};
 
 use super::support::*;
+use crate::api::Mode;
 use crate::domain::admission::decide;
 use crate::domain::decision::Decision;
 use crate::domain::request::Operation::*;
+use crate::domain::world::World;
 
 fn update(namespace: &str, subresource: Option<&str>, old: &Value, new: &Value) -> Decision {
     decide(&small(), &request(Update, "pods", subresource, namespace, Some(new), Some(old)))
@@ -28,6 +30,27 @@ fn wl_401_images_of_running_pods() {
     refused(&update("serving", None, &old, &added), &["WL-401"], "from none");
     passes(&update("serving", None, &old, &set(old.clone(), "/metadata/labels/app", json!("other"))));
     passes(&update("serving", None, &old, &set(old.clone(), "/spec/tolerations", json!([]))));
+}
+
+#[test]
+fn the_bandwidth_of_a_running_pod_stays() {
+    let world = with_environment(|e| e.modes.egress = Mode::Enforce);
+    let old = shaped(&world, "serving", &ordinary("scratch"));
+    let update = |world: &World, new: &Value, old: &Value| {
+        decide(world, &request(Update, "pods", None, "serving", Some(new), Some(old)))
+    };
+    for annotations in [json!({}), json!({"kubernetes.io/egress-bandwidth": "100G"})] {
+        let new = set(old.clone(), "/metadata/annotations", annotations);
+        refused(
+            &update(&world, &new, &old),
+            &["WL-601"],
+            "of a running pod changes; environment \"inference\" sets \"10M\"",
+        );
+        // Back to what it should be, and where nothing is limited, it may.
+        passes(&update(&world, &old, &new));
+        passes(&update(&small(), &new, &old));
+    }
+    passes(&update(&world, &set(old.clone(), "/metadata/labels/app", json!("x")), &old));
 }
 
 #[test]
@@ -75,6 +98,13 @@ fn wl_112_claims_and_volumes_of_registered_storage() {
     refused(&claims("research", json!({"volumeName": "pv-orion"})), &["WL-112"], "binds PersistentVolume \"pv-orion\"");
     passes(&claims("serving", json!({"volumeName": "pv-orion"})));
     passes(&claims("research", json!({"volumeName": "pv-scratch"})));
+    let lab = json!({"spec": {"volumeName": "pv-orion"}});
+    let mut audit = small();
+    audit.environments.get_mut("training").unwrap().modes.admission = Mode::Audit;
+    for (world, allowed) in [(&world, false), (&audit, true)] {
+        let decision = decide(world, &request(Create, "persistentvolumeclaims", None, "lab", Some(&lab), None));
+        assert_eq!((decision.allowed(), decision.warnings.len()), (allowed, usize::from(allowed)), "{decision:?}");
+    }
     let clone = json!({"dataSource": {"kind": "PersistentVolumeClaim", "name": "orion"}});
     refused(&claims("serving", clone.clone()), &["WL-112"], "clones PVC \"serving/orion\"");
     passes(&claims("research", clone));
