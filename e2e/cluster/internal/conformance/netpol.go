@@ -128,7 +128,7 @@ func run(ctx context.Context, set *artifacts.Set, kubeconfig string, log *progre
 	}
 	defer os.RemoveAll(reports)
 	o := outcome{log: filepath.Join(suite.Logs, name+".log")}
-	command := append([]string{suite.Ginkgo, "run", "--procs=4", "--timeout=20m", "--no-color", "-v",
+	command := append([]string{suite.Ginkgo, "run", "--procs=4", "--timeout=60m", "--no-color", "-v",
 		"--output-dir=" + reports, "--json-report=report.json"}, args...)
 	command = append(command, suite.Test, "--", "--kubeconfig="+kubeconfig, "--provider=local", "--num-nodes=2",
 		"--dump-logs-on-failure=false")
