@@ -8,6 +8,7 @@ mod fixture;
 mod gpus;
 mod pods;
 mod protection;
+mod snapshots;
 mod volumes;
 
 use serde_json::Value;
