@@ -1,0 +1,9 @@
+//! The controller against a real API server: what it writes, repairs, refuses to inherit and waits for.
+//!
+//! The tests start a control plane of their own (`e2e/cluster/cluster --name ctltest up --control-plane-only`), since
+//! a running controller would get into the way of others; it is kept for the next run.
+
+mod cluster;
+mod environments;
+mod leases;
+mod storage;
