@@ -50,7 +50,21 @@ fn kubeconfig() -> Kubeconfig {
 
 /// A client with rights to everything.
 pub async fn client() -> Client {
-    let config = Config::from_custom_kubeconfig(kubeconfig(), &KubeConfigOptions::default()).await.unwrap();
+    client_of(kubeconfig()).await
+}
+
+/// The same, known to the API server under the name of the controller: policies let only it write the index.
+async fn as_controller() -> Client {
+    let mut kubeconfig = kubeconfig();
+    for user in kubeconfig.auth_infos.iter_mut().filter_map(|named| named.auth_info.as_mut()) {
+        user.impersonate = Some(format!("system:serviceaccount:{OWN_NAMESPACE}:weightlock-controller"));
+        user.impersonate_groups = Some(vec!["system:masters".into(), "system:authenticated".into()]);
+    }
+    client_of(kubeconfig).await
+}
+
+async fn client_of(kubeconfig: Kubeconfig) -> Client {
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     Client::try_from(config).unwrap()
 }
 
@@ -73,7 +87,7 @@ pub async fn controller() -> (Client, Metrics) {
                 let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
                 runtime.block_on(async {
                     let process = Process {
-                        client: self::client().await,
+                        client: as_controller().await,
                         metrics: given,
                         health: Health::default(),
                         shutdown: CancellationToken::new(),
@@ -204,6 +218,15 @@ pub fn environment(name: &str, namespace: &str) -> Value {
     })
 }
 
+/// A new namespace and an environment of it, both of this name and in force.
+pub async fn ready_environment(client: &Client, name: &str) -> Value {
+    namespace(client, name).await;
+    let environment = environment(name, name);
+    apply(client, &environment).await;
+    wait_for(client, &environment, "Ready", "True", "Ready").await;
+    environment
+}
+
 /// A NetworkPolicy by its name only.
 pub fn policy(namespace: &str, name: &str) -> Value {
     json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"namespace": namespace, "name": name}})
@@ -222,15 +245,16 @@ pub fn pod(namespace: &str, name: &str, path: &str) -> Value {
     })
 }
 
-/// An artifact with one location, permitted in one environment.
-pub fn artifact(name: &str, location: Value, environment: &str) -> Value {
+/// An artifact with one location, permitted in these environments.
+pub fn artifact(name: &str, location: Value, environments: &[&str]) -> Value {
+    let permitted: Vec<Value> = environments.iter().map(|name| json!({"name": name})).collect();
     json!({
         "apiVersion": "weightlock.dev/v1alpha1", "kind": "WeightArtifact", "metadata": {"name": name},
         "spec": {
             "type": "FineTune", "model": {"name": "orion"}, "contact": "weights@example.com",
             "manifestDigest": format!("sha256:{}", "1".repeat(64)), "manifest": {"path": "m.json"},
             "locations": [location],
-            "permittedEnvironments": [{"name": environment}],
+            "permittedEnvironments": permitted,
         },
     })
 }

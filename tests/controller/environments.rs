@@ -125,7 +125,7 @@ async fn covered(client: &kube::Client, namespace: &str) -> Result<(), String> {
 async fn weights(client: &kube::Client, name: &str) -> Value {
     let path = format!("/models/{name}");
     let location = json!({"name": "share", "role": "Primary", "nfs": {"server": "nas.example.com", "path": path}});
-    let artifact = artifact(name, location, name);
+    let artifact = artifact(name, location, &[name]);
     apply(client, &artifact).await;
     wait_for(client, &artifact, "LocationsResolved", "True", "Resolved").await;
     pod(name, "llm-0", &path)
@@ -136,10 +136,7 @@ async fn deleting_an_environment_waits_for_the_pods_that_hold_weights() {
     let _shared = ALONE.read().await;
     let (client, _) = controller().await;
     let name = unique("delete");
-    namespace(&client, &name).await;
-    let environment = environment(&name, &name);
-    apply(&client, &environment).await;
-    wait_for(&client, &environment, "Ready", "True", "Ready").await;
+    let environment = ready_environment(&client, &name).await;
     let pod = weights(&client, &name).await;
     create(&client, &pod).await;
 
@@ -195,10 +192,7 @@ async fn in_steady_state_nothing_is_written() {
     let _alone = ALONE.write().await;
     let (client, metrics) = controller().await;
     let name = unique("steady");
-    namespace(&client, &name).await;
-    let environment = environment(&name, &name);
-    apply(&client, &environment).await;
-    wait_for(&client, &environment, "Ready", "True", "Ready").await;
+    let environment = ready_environment(&client, &name).await;
     let pod = weights(&client, &name).await;
     create(&client, &pod).await;
     // What other tests left to do is done when nothing was written for a while.

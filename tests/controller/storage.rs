@@ -9,9 +9,9 @@ async fn a_claim_is_pending_then_pinned_and_stays_pinned_without_the_claim() {
     let _shared = ALONE.read().await;
     let (client, _) = controller().await;
     let name = unique("pin");
-    namespace(&client, &name).await;
+    ready_environment(&client, &name).await;
     let location = json!({"name": "serving", "role": "Serving", "persistentVolumeClaim": {"namespace": name, "name": "w"}});
-    let artifact = artifact(&name, location, &name);
+    let artifact = artifact(&name, location, &[&name, "not-there"]);
     apply(&client, &artifact).await;
     let message = wait_for(&client, &artifact, "LocationsResolved", "False", "Pending").await;
     assert!(message.contains(&format!("claim {name}/w does not exist yet")), "{message}");
@@ -33,7 +33,7 @@ async fn a_claim_is_pending_then_pinned_and_stays_pinned_without_the_claim() {
     let key = format!("v1:csi:ebs.csi.aws.com:{name}");
     assert_eq!(get(&client, &artifact).await["status"]["locations"][0]["backendKey"], key.as_str());
     let message = wait_for(&client, &artifact, "Ready", "False", "EnvironmentMissing").await;
-    assert!(message.contains(&format!("do not exist: {name}.")), "{message}");
+    assert!(message.contains("do not exist: not-there."), "{message}");
 
     delete(&client, &claim).await;
     eventually("the claim is missed and the key stays", async || {
@@ -52,10 +52,10 @@ async fn pods_that_hold_weights_are_counted_and_keep_the_artifact() {
     let _shared = ALONE.read().await;
     let (client, _) = controller().await;
     let name = unique("hold");
-    namespace(&client, &name).await;
+    ready_environment(&client, &name).await;
     let location =
         json!({"name": "share", "role": "Primary", "nfs": {"server": "NAS.example.com", "path": format!("/models/{name}/")}});
-    let artifact = artifact(&name, location, &name);
+    let artifact = artifact(&name, location, &[&name]);
     apply(&client, &artifact).await;
     // A mount of a directory within the location is a mount of the artifact.
     let pod = pod(&name, "reader", &format!("/models/{name}/v3"));
@@ -84,10 +84,10 @@ async fn a_verifier_that_failed_is_told_in_events_and_in_status() {
     let _shared = ALONE.read().await;
     let (client, _) = controller().await;
     let name = unique("verify");
-    namespace(&client, &name).await;
+    ready_environment(&client, &name).await;
     let path = format!("/models/{name}");
     let location = json!({"name": "share", "role": "Primary", "nfs": {"server": "nas.example.com", "path": path}});
-    let artifact = artifact(&name, location, &name);
+    let artifact = artifact(&name, location, &[&name]);
     apply(&client, &artifact).await;
     let mut pod = pod(&name, "llm-0", &path);
     pod["spec"]["initContainers"] = json!([{
