@@ -4,18 +4,20 @@
 //! ours; if it is already as wanted, nothing is written. What others changed is put back at once the first time, then
 //! with back-off per object, and the rival is remembered so that a condition can name it.
 
+mod beside;
+mod delete;
+mod object;
 mod scale;
 
 use std::{
     collections::HashMap,
-    fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
 use kube::{
     Api, Client, Resource,
-    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
+    api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -30,41 +32,10 @@ use crate::{
     runtime::metrics::Writes,
 };
 
+pub use object::ObjectId;
+
 /// The finalizer on WeightEnvironments and WeightArtifacts.
 pub const FINALIZER: &str = "weightlock.dev/protect";
-
-/// Kind, namespace and name of an object, for messages and as a key.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectId {
-    /// Kind.
-    pub kind: String,
-    /// Namespace; `None` for cluster-scoped objects.
-    pub namespace: Option<String>,
-    /// Name.
-    pub name: String,
-}
-
-impl ObjectId {
-    /// An id from its parts.
-    pub fn new(kind: &str, namespace: Option<&str>, name: &str) -> Self {
-        Self { kind: kind.into(), namespace: namespace.map(Into::into), name: name.into() }
-    }
-
-    /// The id of an object.
-    pub fn of<K: Resource<DynamicType = ()>>(object: &K) -> Self {
-        let meta = object.meta();
-        Self::new(&K::kind(&()), meta.namespace.as_deref(), meta.name.as_deref().unwrap_or_default())
-    }
-}
-
-impl fmt::Display for ObjectId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.namespace {
-            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
-            None => write!(f, "{} {}", self.kind, self.name),
-        }
-    }
-}
 
 /// What [`Writer::apply`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,145 +129,6 @@ impl Writer {
         match (self.rendered::<K>(&id, desired), serde_json::to_value(live)) {
             (Ok(wanted), Ok(live)) => self.is_settled_value(&id, &wanted, &live),
             _ => false,
-        }
-    }
-
-    /// Deletes an object of ours. Absent is success; so is one that is already being deleted.
-    ///
-    /// # Errors
-    /// [`ReconcileError::NotOurs`] if it was made by someone else; [`ReconcileError::Api`] if the API server refuses.
-    pub async fn delete<K>(&self, namespace: Option<&str>, name: &str) -> Result<bool, ReconcileError>
-    where
-        K: Resource<DynamicType = ()>,
-    {
-        self.delete_if::<K>(namespace, name, |_| true).await
-    }
-
-    /// Deletes an object of ours if its annotation [`OWNER`] has this value, so that what another owner took over in the
-    /// meantime stays.
-    ///
-    /// # Errors
-    /// As [`Writer::delete`].
-    pub async fn delete_of_owner<K>(
-        &self,
-        namespace: Option<&str>,
-        name: &str,
-        owner: &str,
-    ) -> Result<bool, ReconcileError>
-    where
-        K: Resource<DynamicType = ()>,
-    {
-        let is_owner = |live: &DynamicObject| {
-            live.metadata.annotations.as_ref().and_then(|annotations| annotations.get(OWNER)).map(String::as_str)
-                == Some(owner)
-        };
-        self.delete_if::<K>(namespace, name, is_owner).await
-    }
-
-    async fn delete_if<K>(
-        &self,
-        namespace: Option<&str>,
-        name: &str,
-        condition: impl Fn(&DynamicObject) -> bool,
-    ) -> Result<bool, ReconcileError>
-    where
-        K: Resource<DynamicType = ()>,
-    {
-        let id = ObjectId::new(&K::kind(&()), namespace, name);
-        let api = self.api::<K>(&id);
-        let live = api.get_opt(name).await.map_err(|error| ReconcileError::api("get", id.clone(), error))?;
-        let live = live.filter(|live| live.metadata.deletion_timestamp.is_none() && condition(live));
-        let Some(live) = live else { return Ok(false) };
-        check_ownership(&id, &to_value(&id, &live)?)?;
-        self.begin("delete", &id)?;
-        self.forget(&id);
-        // What changed since it was looked at is looked at again.
-        let seen = Preconditions { uid: live.metadata.uid, resource_version: live.metadata.resource_version };
-        match api.delete(name, &DeleteParams { preconditions: Some(seen), ..DeleteParams::default() }).await {
-            Ok(_) => Ok(true),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
-            Err(error) => Err(ReconcileError::api("delete", id, error)),
-        }
-    }
-
-    /// Replaces the status of a custom resource if it differs. `current` carries the resource version that the new
-    /// status was derived from, so that a pin is never lost to a stale reader.
-    ///
-    /// # Errors
-    /// [`ReconcileError::Api`] if the API server refuses, with code 409 if `current` is out of date.
-    pub async fn patch_status<K, S>(&self, current: &K, status: &S) -> Result<Applied, ReconcileError>
-    where
-        K: Resource<DynamicType = ()> + Serialize,
-        S: Serialize,
-    {
-        let id = ObjectId::of(current);
-        let mut object = to_value(&id, current)?;
-        let status = to_value(&id, status)?;
-        if object.get("status") == Some(&status) {
-            return Ok(Applied::Unchanged);
-        }
-        object["status"] = status;
-        let object: DynamicObject = from_value(&id, object)?;
-        self.begin("status", &id)?;
-        self.api::<K>(&id)
-            .replace_status(&id.name, &params(), &object)
-            .await
-            .map_err(|error| ReconcileError::api("write the status of", id, error))?;
-        Ok(Applied::Updated)
-    }
-
-    /// Adds or removes our finalizer; `Unchanged` if it is so already.
-    ///
-    /// # Errors
-    /// [`ReconcileError::Api`] if the API server refuses, with code 409 if `current` is out of date.
-    pub async fn finalizer<K>(&self, current: &K, present: bool) -> Result<Applied, ReconcileError>
-    where
-        K: Resource<DynamicType = ()>,
-    {
-        let id = ObjectId::of(current);
-        let mut finalizers = current.meta().finalizers.clone().unwrap_or_default();
-        if finalizers.iter().any(|finalizer| finalizer == FINALIZER) == present {
-            return Ok(Applied::Unchanged);
-        }
-        if present {
-            finalizers.push(FINALIZER.into());
-        } else {
-            finalizers.retain(|finalizer| finalizer != FINALIZER);
-        }
-        self.begin("finalizer", &id)?;
-        let patch = serde_json::json!({
-            "metadata": {"resourceVersion": current.meta().resource_version, "finalizers": finalizers}
-        });
-        self.api::<K>(&id)
-            .patch(
-                &id.name,
-                &PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() },
-                &Patch::Merge(patch),
-            )
-            .await
-            .map_err(|error| ReconcileError::api("set the finalizer of", id, error))?;
-        Ok(Applied::Updated)
-    }
-
-    /// Makes an event of `events.k8s.io`. Its name says what it is about, so that it is made once, whoever is the leader.
-    ///
-    /// # Errors
-    /// [`ReconcileError::Api`] if the API server refuses; that it exists already is no error.
-    pub async fn event(&self, event: &super::events::Event) -> Result<Applied, ReconcileError> {
-        let object = event.render(&self.instance);
-        let id = ObjectId::of(&object);
-        let api: Api<k8s_openapi::api::events::v1::Event> =
-            Api::namespaced(self.client.clone(), id.namespace.as_deref().unwrap_or("default"));
-        let exists =
-            api.get_metadata_opt(&id.name).await.map_err(|error| ReconcileError::api("get", id.clone(), error))?;
-        if exists.is_some() {
-            return Ok(Applied::Unchanged);
-        }
-        self.begin("event", &id)?;
-        match api.create(&params(), &object).await {
-            Ok(_) => Ok(Applied::Created),
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Applied::Unchanged),
-            Err(error) => Err(ReconcileError::api("create", id, error)),
         }
     }
 

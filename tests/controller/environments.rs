@@ -165,13 +165,14 @@ async fn a_namespace_that_leaves_keeps_its_policies_while_weights_are_in_it() {
     namespace(&client, &name).await;
     namespace(&client, &other).await;
     let mut environment = environment(&name, &name);
-    environment["spec"]["members"][1] = json!({"namespace": other, "serviceAccounts": ["*"]});
+    let member = |namespace: &str| json!({"namespace": namespace, "serviceAccounts": ["*"]});
+    environment["spec"]["members"] = json!([member(&name), member(&other)]);
     apply(&client, &environment).await;
     wait_for(&client, &environment, "Ready", "True", "Ready").await;
     let pod = weights(&client, &name).await;
     create(&client, &pod).await;
 
-    environment["spec"]["members"] = json!([{"namespace": other, "serviceAccounts": ["*"]}]);
+    environment["spec"]["members"] = json!([member(&other)]);
     apply(&client, &environment).await;
     let message = wait_for(&client, &environment, "Ready", "False", "WaitingForPods").await;
     assert!(message.contains(&format!("stay: {name}/llm-0.")), "{message}");
@@ -192,7 +193,7 @@ async fn in_steady_state_nothing_is_written() {
     let _alone = ALONE.write().await;
     let (client, metrics) = controller().await;
     let name = unique("steady");
-    let environment = ready_environment(&client, &name).await;
+    ready_environment(&client, &name).await;
     let pod = weights(&client, &name).await;
     create(&client, &pod).await;
     // What other tests left to do is done when nothing was written for a while.
