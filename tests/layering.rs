@@ -25,28 +25,78 @@ const LAYERS: &[Layer] = &[
     Layer {
         module: "api",
         forbidden: &[
-            "kube::Client", "kube::Api", "kube::api", "kube::client", "kube::runtime", "tokio", "hyper", "axum", "std::fs",
-            "std::env", "std::net", "std::process", "crate::domain", "crate::render", "crate::index", "crate::reconcile",
-            "crate::webhook", "crate::cli", "crate::runtime", "crate::verifier",
+            "kube::Client",
+            "kube::Api",
+            "kube::api",
+            "kube::client",
+            "kube::runtime",
+            "tokio",
+            "hyper",
+            "axum",
+            "std::fs",
+            "std::env",
+            "std::net",
+            "std::process",
+            "crate::domain",
+            "crate::render",
+            "crate::index",
+            "crate::reconcile",
+            "crate::webhook",
+            "crate::cli",
+            "crate::runtime",
+            "crate::verifier",
         ],
         except: &[],
     },
     Layer {
         module: "domain",
         forbidden: &[
-            "kube", "k8s_openapi", "tokio", "hyper", "axum", "std::fs", "std::env", "std::process", "std::thread",
-            "std::net::TcpStream", "std::net::UdpSocket", "std::net::ToSocketAddrs", "std::time::SystemTime",
-            "std::time::Instant", "time::OffsetDateTime", "crate::render", "crate::index", "crate::reconcile",
-            "crate::webhook", "crate::cli", "crate::runtime", "crate::verifier",
+            "kube",
+            "k8s_openapi",
+            "tokio",
+            "hyper",
+            "axum",
+            "std::fs",
+            "std::env",
+            "std::process",
+            "std::thread",
+            "std::net::TcpStream",
+            "std::net::UdpSocket",
+            "std::net::ToSocketAddrs",
+            "std::time::SystemTime",
+            "std::time::Instant",
+            "time::OffsetDateTime",
+            "crate::render",
+            "crate::index",
+            "crate::reconcile",
+            "crate::webhook",
+            "crate::cli",
+            "crate::runtime",
+            "crate::verifier",
         ],
         except: &[],
     },
     Layer {
         module: "render",
         forbidden: &[
-            "kube::Client", "kube::Api", "kube::api", "kube::client", "kube::runtime", "tokio", "std::fs", "std::env",
-            "std::net::TcpStream", "std::process", "std::time::SystemTime", "std::time::Instant", "crate::index",
-            "crate::reconcile", "crate::webhook", "crate::cli", "crate::runtime", "crate::verifier",
+            "kube::Client",
+            "kube::Api",
+            "kube::api",
+            "kube::client",
+            "kube::runtime",
+            "tokio",
+            "std::fs",
+            "std::env",
+            "std::net::TcpStream",
+            "std::process",
+            "std::time::SystemTime",
+            "std::time::Instant",
+            "crate::index",
+            "crate::reconcile",
+            "crate::webhook",
+            "crate::cli",
+            "crate::runtime",
+            "crate::verifier",
             "crate::domain::admission",
         ],
         except: &[],
@@ -54,8 +104,13 @@ const LAYERS: &[Layer] = &[
     Layer {
         module: "index",
         forbidden: &[
-            "crate::domain::admission", "crate::domain::rules", "crate::domain::Rule", "crate::render", "crate::reconcile",
-            "crate::webhook", "crate::cli",
+            "crate::domain::admission",
+            "crate::domain::rules",
+            "crate::domain::Rule",
+            "crate::render",
+            "crate::reconcile",
+            "crate::webhook",
+            "crate::cli",
         ],
         except: &[],
     },
@@ -70,12 +125,31 @@ const LAYERS: &[Layer] = &[
         forbidden: &["crate::domain::admission", "crate::reconcile", "crate::webhook", "crate::cli", "crate::render"],
         except: &[],
     },
-    Layer { module: "cli", forbidden: &["crate::reconcile", "crate::webhook", "crate::domain::Violation"], except: &[] },
+    Layer {
+        module: "cli",
+        forbidden: &["crate::reconcile", "crate::webhook", "crate::domain::Violation"],
+        except: &[],
+    },
     Layer {
         module: "verifier",
         forbidden: &[
-            "kube", "k8s_openapi", "tokio", "hyper", "axum", "rustls", "clap", "std::net", "std::os::unix::net", "std::process::Command",
-            "crate::api", "crate::domain", "crate::render", "crate::index", "crate::reconcile", "crate::webhook", "crate::cli",
+            "kube",
+            "k8s_openapi",
+            "tokio",
+            "hyper",
+            "axum",
+            "rustls",
+            "clap",
+            "std::net",
+            "std::os::unix::net",
+            "std::process::Command",
+            "crate::api",
+            "crate::domain",
+            "crate::render",
+            "crate::index",
+            "crate::reconcile",
+            "crate::webhook",
+            "crate::cli",
             "crate::runtime",
         ],
         // The guard check is the only place that opens a socket.
@@ -136,7 +210,18 @@ fn every_module_is_in_the_table() {
 #[test]
 fn the_verifier_links_no_client_and_no_runtime() {
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--locked", "--offline", "--no-default-features", "--features", "verify", "-e", "normal", "--prefix", "none"])
+        .args([
+            "tree",
+            "--locked",
+            "--offline",
+            "--no-default-features",
+            "--features",
+            "verify",
+            "-e",
+            "normal",
+            "--prefix",
+            "none",
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
@@ -156,7 +241,15 @@ fn the_scan_sees_nested_relative_and_inline_paths() {
         text: "use std::{fs, net::{IpAddr, TcpStream as T}};\nuse super::super::x::{self, Y};\n// use tokio::no;\nfn f() { let s = \"tokio::no\"; crate::index::g(); self::h(); }\n#[cfg(test)]\nmod tests { use tokio::x; }\n".into(),
     };
     let paths = file.paths();
-    for expected in ["std::fs", "std::net::IpAddr", "std::net::TcpStream", "crate::a::x", "crate::a::x::Y", "crate::index::g", "crate::a::b::c::h"] {
+    for expected in [
+        "std::fs",
+        "std::net::IpAddr",
+        "std::net::TcpStream",
+        "crate::a::x",
+        "crate::a::x::Y",
+        "crate::index::g",
+        "crate::a::b::c::h",
+    ] {
         assert!(paths.contains(expected), "{expected} is not in {paths:?}");
     }
     assert!(!paths.iter().any(|path| path.starts_with("tokio")), "{paths:?}");
@@ -206,12 +299,16 @@ impl File {
         for statement in code.split(';') {
             // The last `use` of what precedes the semicolon begins the statement.
             match statement.rsplit_once("use ") {
-                Some((before, tree)) if before.is_empty() || before.ends_with(|c: char| c.is_whitespace()) => spread("", tree, &mut raw),
+                Some((before, tree)) if before.is_empty() || before.ends_with(|c: char| c.is_whitespace()) => {
+                    spread("", tree, &mut raw)
+                }
                 _ => {}
             }
         }
         let part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
-        raw.extend(code.split(|c| !part(c)).filter(|word| word.contains("::")).map(|word| word.trim_matches(':').to_string()));
+        raw.extend(
+            code.split(|c| !part(c)).filter(|word| word.contains("::")).map(|word| word.trim_matches(':').to_string()),
+        );
         raw.iter().map(|path| self.resolve(path)).collect()
     }
 

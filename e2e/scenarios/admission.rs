@@ -13,7 +13,7 @@ async fn weights_run_where_they_are_permitted_and_nowhere_else() {
         s.create(environment(&s.id, &inside, &["vllm"])).await.unwrap();
         s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
         s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "LocationsResolved", "True").await;
+        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
 
         // A second volume over the same directory, for a claim of another namespace.
         let copy = format!("{}-copy", s.id);
@@ -55,7 +55,7 @@ async fn another_service_account_of_the_namespace_is_refused() {
         s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
         s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
         s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "LocationsResolved", "True").await;
+        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
         let message = s.refused(model_server(&ns, "borrowed", "intern", "w")).await;
         assert_names(&message, "WL-102", &["intern", &s.id, "vllm", CONTACT]);
         s.create(model_server(&ns, "server", "vllm", "w")).await.unwrap();
@@ -80,7 +80,7 @@ async fn a_member_of_another_environment_is_refused_through_its_own_claim() {
         s.create(artifact(&s.id, &weights, &[&env])).await.unwrap();
         s.condition("WeightEnvironment", &env, "Ready", "True").await;
         s.condition("WeightEnvironment", &other, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "LocationsResolved", "True").await;
+        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
         let message = s.refused(model_server(&research, "notebook", "vllm", "scratch")).await;
         assert_names(&message, "WL-101", &["scratch", &s.id, &env, CONTACT]);
         s.create(model_server(&serving, "server", "vllm", "w")).await.unwrap();
@@ -98,7 +98,7 @@ async fn a_denial_lists_every_violation_at_once() {
         s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
         s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
         s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "LocationsResolved", "True").await;
+        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
         let mut pod = model_server(&ns, "bad", "intern", "w");
         pod["spec"]["hostNetwork"] = json!(true);
         pod["spec"]["containers"][0]["securityContext"] =
@@ -157,7 +157,7 @@ async fn the_way_out_through_a_writable_volume_is_closed() {
         s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
         s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
         s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "LocationsResolved", "True").await;
+        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
         let mut pod = model_server(&ns, "copier", "vllm", "w");
         pod["spec"]["volumes"]
             .as_array_mut()
@@ -187,7 +187,7 @@ async fn audit_warns_with_the_same_text_and_changes_nothing() {
         s.create(env).await.unwrap();
         s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
         s.condition("WeightEnvironment", &s.id, "Accepted", "True").await;
-        s.condition("WeightArtifact", &s.id, "LocationsResolved", "True").await;
+        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
         assert!(s.list("networking.k8s.io/v1", "NetworkPolicy", Some(&ns)).await.is_empty());
         let mut pod = model_server(&ns, "audited", "intern", "w");
         pod["spec"]["containers"][0]["securityContext"] = json!({"privileged": true});
@@ -226,12 +226,13 @@ async fn references_may_come_later() {
         s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
         let (_, message) = s.condition("WeightArtifact", &s.id, "LocationsResolved", "False").await;
         assert!(message.contains(&format!("{ns}/w")), "the missing claim is not named: {message}");
-        let (_, message) = s.condition("WeightArtifact", &s.id, "Accepted", "False").await;
-        assert!(message.contains(&s.id), "the missing environment is not named: {message}");
-        s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
         s.weights(&ns, "w", files).await;
         s.condition("WeightArtifact", &s.id, "LocationsResolved", "True").await;
-        s.condition("WeightArtifact", &s.id, "Accepted", "True").await;
+        let (reason, message) = s.condition("WeightArtifact", &s.id, "Ready", "False").await;
+        assert_eq!(reason, "EnvironmentMissing", "{message}");
+        assert!(message.contains(&s.id), "the missing environment is not named: {message}");
+        s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
+        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
     })
     .await;
 }

@@ -90,7 +90,7 @@ async fn deletion_of_an_environment_waits_for_its_weights() {
         s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
         s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
         s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "LocationsResolved", "True").await;
+        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
         s.create(model_server(&ns, "server", "vllm", "w")).await.unwrap();
         s.phase(&ns, "server", "Running").await;
         s.delete("weightlock.dev/v1alpha1", "WeightEnvironment", None, &s.id).await;

@@ -38,7 +38,7 @@ async fn serving(s: &Stage) -> (String, Weights) {
     s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
     s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
     s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-    s.condition("WeightArtifact", &s.id, "LocationsResolved", "True").await;
+    s.condition("WeightArtifact", &s.id, "Ready", "True").await;
     s.create(model_server(&ns, "server", "vllm", "w")).await.unwrap();
     s.phase(&ns, "server", "Running").await;
     (ns, weights)

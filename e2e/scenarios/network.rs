@@ -112,7 +112,7 @@ async fn the_bandwidth_annotation_is_set_and_not_called_proof() {
         s.create(env).await.unwrap();
         s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
         s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "LocationsResolved", "True").await;
+        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
         let (reason, message) = s.condition("WeightEnvironment", &s.id, "EgressLimited", "False").await;
         assert_eq!(reason, "AnnotationIsNotProof", "{message}");
         let pod = s.create(model_server(&ns, "server", "vllm", "w")).await.unwrap();

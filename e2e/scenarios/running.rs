@@ -12,7 +12,7 @@ async fn a_running_pod_is_not_changed_and_not_entered() {
         s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
         s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
         s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "LocationsResolved", "True").await;
+        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
         s.create(model_server(&ns, "server", "vllm", "w")).await.unwrap();
         s.create(plain_pod(&outside, "plain")).await.unwrap();
         s.phase(&ns, "server", "Running").await;

@@ -21,7 +21,7 @@ async fn restricted_level_limit_range_and_token_pass() {
         s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
         s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
         s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "LocationsResolved", "True").await;
+        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
         // The level itself still bites.
         let refused = s.refused(model_server(&ns, "lax", "vllm", "w")).await;
         assert!(refused.contains("PodSecurity"), "{refused}");
@@ -45,7 +45,7 @@ async fn a_guaranteed_gpu_pod_stays_guaranteed() {
         s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
         s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
         s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "LocationsResolved", "True").await;
+        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
         let mut pod = model_server(&ns, "guaranteed", "vllm", "w");
         let amount = json!({"cpu": "100m", "memory": "96Mi", "nvidia.com/gpu": "1"});
         pod["spec"]["containers"][0]["resources"] = json!({"requests": amount, "limits": amount});
@@ -67,7 +67,7 @@ async fn a_trusted_init_container_runs_first_without_weights() {
         s.create(env).await.unwrap();
         s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
         s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "LocationsResolved", "True").await;
+        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
         let mut pod = model_server(&ns, "mesh", "vllm", "w");
         pod["spec"]["initContainers"] =
             json!([{"name": "mesh-init", "image": AGNHOST, "command": ["/bin/sh", "-c", "true"]}]);
@@ -95,7 +95,7 @@ async fn a_deployment_of_model_servers_rolls() {
         s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
         s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
         s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "LocationsResolved", "True").await;
+        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
         let mut template = model_server(&ns, "x", "vllm", "w");
         template["spec"]["restartPolicy"] = json!("Always");
         s.create(

@@ -13,7 +13,7 @@ async fn check_says_what_admission_will_say() {
         s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
         s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
         s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "LocationsResolved", "True").await;
+        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
         let bad = model_server(&ns, "bad", "intern", "w");
         let checked = weightlock(&["check", "-f", "-"], &bad.to_string()).await;
         assert!(!checked.ok);
@@ -44,7 +44,7 @@ async fn register_declares_a_claim_from_within_the_cluster() {
         ran.success();
         let artifact = s.get("weightlock.dev/v1alpha1", "WeightArtifact", None, &s.id).await.unwrap();
         assert_eq!(artifact.data["spec"]["manifestDigest"], json!(weights.digest));
-        s.condition("WeightArtifact", &s.id, "LocationsResolved", "True").await;
+        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
         s.create(model_server(&ns, "server", "vllm", "w")).await.unwrap();
         s.phase(&ns, "server", "Running").await;
         s.delete("weightlock.dev/v1alpha1", "WeightArtifact", None, &s.id).await;

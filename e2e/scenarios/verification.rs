@@ -15,7 +15,7 @@ async fn tampered(name: &'static str, change: fn(&std::path::Path), finding: &'s
         s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
         s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
         s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "LocationsResolved", "True").await;
+        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
         // The honest twin first, on the same bytes.
         s.create(model_server(&ns, "before", "vllm", "w")).await.unwrap();
         s.phase(&ns, "before", "Running").await;
@@ -99,7 +99,7 @@ async fn a_verifier_of_ones_own_is_refused() {
         s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
         s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
         s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "LocationsResolved", "True").await;
+        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
         let mut pod = model_server(&ns, "forged", "vllm", "w");
         pod["spec"]["initContainers"] = json!([{"name": "weightlock-verify", "image": AGNHOST, "args": ["pause"]}]);
         let message = s.refused(pod).await;

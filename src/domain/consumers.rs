@@ -36,10 +36,15 @@ pub fn holdings(world: &World, pod: &Value) -> Holdings {
     let mut holdings = Holdings::default();
     let namespace = text(pod, "/metadata/namespace");
     for volume in pod.pointer("/spec/volumes").and_then(Value::as_array).into_iter().flatten() {
-        let claim = volume.pointer("/persistentVolumeClaim/claimName").and_then(Value::as_str).map(String::from).or_else(
-            // A generic ephemeral volume has a claim named after pod and volume.
-            || volume.get("ephemeral").map(|_| format!("{}-{}", text(pod, "/metadata/name"), text(volume, "/name"))),
-        );
+        let claim =
+            volume.pointer("/persistentVolumeClaim/claimName").and_then(Value::as_str).map(String::from).or_else(
+                // A generic ephemeral volume has a claim named after pod and volume.
+                || {
+                    volume
+                        .get("ephemeral")
+                        .map(|_| format!("{}-{}", text(pod, "/metadata/name"), text(volume, "/name")))
+                },
+            );
         match claim {
             Some(name) => add_claim(world, ClaimName { namespace: namespace.into(), name }, &mut holdings),
             None if WITHOUT_WEIGHTS.iter().any(|source| volume.get(source).is_some()) => {}
@@ -158,7 +163,9 @@ mod tests {
         let mut world = World::default();
         world.artifacts.insert(artifact.name.clone(), artifact);
         world.volumes.insert("pv".into(), Volume { key: Ok(key), claim: Some(claim.clone()) });
-        world.claims.insert(claim, Claim { uid: "c".into(), volume: Some("pv".into()), bound: true, data_source: None });
+        world
+            .claims
+            .insert(claim, Claim { uid: "c".into(), volume: Some("pv".into()), bound: true, data_source: None });
         world
     }
 
@@ -231,7 +238,8 @@ mod tests {
     fn a_verifier_that_is_restarted_keeps_its_last_verdict() {
         let (world, image) = (world(), World::default().settings.verifier_image);
         let mut pod = verified(&image, DIGEST, json!({"waiting": {"reason": "CrashLoopBackOff"}}));
-        pod["status"]["initContainerStatuses"][0]["lastState"] = json!({"terminated": {"exitCode": 20, "message": "m"}});
+        pod["status"]["initContainerStatuses"][0]["lastState"] =
+            json!({"terminated": {"exitCode": 20, "message": "m"}});
         let verdict = verdict(&world, &pod, "orion-70b", DIGEST).unwrap();
         assert_eq!((verdict.succeeded, verdict.exit_code), (false, 20));
     }

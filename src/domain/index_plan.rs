@@ -170,7 +170,8 @@ fn cut(tables: &Tables<'_>, members: &BTreeMap<String, IndexMember>, count: usiz
             ..WeightIndexSpec::default()
         })
         .collect();
-    let mut fill = |table: &BTreeMap<String, Owners<'_>>, of: fn(&mut WeightIndexSpec) -> &mut BTreeMap<String, IndexEntry>| {
+    let mut fill = |table: &BTreeMap<String, Owners<'_>>,
+                    of: fn(&mut WeightIndexSpec) -> &mut BTreeMap<String, IndexEntry>| {
         for (key, owners) in table {
             if let Some(shard) = shards.get_mut(shard_of(key, count)) {
                 of(shard).insert(key.clone(), entry(owners));
@@ -199,7 +200,9 @@ fn fits(shard: &WeightIndexSpec, max_keys: usize) -> bool {
 
 /// FNV-1a: stable over versions of this program, which `std`'s hash is not.
 fn shard_of(key: &str, count: usize) -> usize {
-    let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = key
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     // The low bits decide, the high ones are folded in since the low ones of FNV mix least.
     usize::try_from((hash ^ (hash >> 32)) & 0xffff_ffff).unwrap_or_default() % count
 }

@@ -84,7 +84,11 @@ fn storage_claims_and_volumes_are_listed_with_what_all_owners_permit() {
     assert_eq!(names(&index.paths), ["v1:nfs:nas:/models", "v1:nfs:nas:/models/tuned"]);
     assert_eq!(names(&index.volumes), ["pv-root", "pv-sub", "pv-top"]);
     assert_eq!(names(&index.claims), ["ns-b/asks", "ns-b/root"]);
-    assert_eq!(index.paths["v1:nfs:nas:/models"].environments, ["a", "b"], "a neighbour in the directory is no owner of it");
+    assert_eq!(
+        index.paths["v1:nfs:nas:/models"].environments,
+        ["a", "b"],
+        "a neighbour in the directory is no owner of it"
+    );
     let root = &index.volumes["pv-root"];
     assert_eq!((root.artifacts.as_str(), root.environments.as_slice()), ("base, tuned", &["b".to_string()][..]));
     assert_eq!(root.contact, "base@example.com, tuned@example.com");

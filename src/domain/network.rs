@@ -5,11 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    World,
-    lookup::Membership,
-    world::Environment,
-};
+use super::{World, lookup::Membership, world::Environment};
 use crate::api::{Dns, Mode, Peer, Port};
 
 /// The policies of one environment, and what of its declaration has no effect now.
@@ -254,7 +250,8 @@ mod tests {
     #[test]
     fn a_peer_without_accepted_namespaces_gives_no_rule_and_a_gap() {
         let mut serving = environment("serving", &[("a", "u1")]);
-        serving.network.egress = vec![egress("eval", to_environment("evaluation")), egress("gone", to_environment("nowhere"))];
+        serving.network.egress =
+            vec![egress("eval", to_environment("evaluation")), egress("gone", to_environment("nowhere"))];
         let evaluation = environment("evaluation", &[("e", "old")]);
         let plan = plan(&world(vec![serving, evaluation], &[("a", "u1"), ("e", "new")]), "serving").unwrap();
         assert_eq!(plan.namespaces["a"], [Allowance::Dns]);
@@ -280,7 +277,10 @@ mod tests {
         let mut serving = environment("serving", &[("a", "u1")]);
         serving.network.ingress = vec![IngressRule {
             name: "gateway".into(),
-            from: Peer { pods: Some(PodPeer { namespace: "gateway".into(), labels: BTreeMap::new() }), ..Peer::default() },
+            from: Peer {
+                pods: Some(PodPeer { namespace: "gateway".into(), labels: BTreeMap::new() }),
+                ..Peer::default()
+            },
             ports: vec![Port { protocol: Protocol::TCP, port: 8000, end_port: None }],
         }];
         let mut world = world(vec![serving], &[("a", "u1")]);
@@ -296,7 +296,10 @@ mod tests {
     #[test]
     fn a_rule_without_ports_or_without_a_peer_is_malformed() {
         for (rule, reason) in [
-            (EgressRule { ports: vec![], ..egress("r", to_environment("serving")) }, "it has no ports, which would mean all. Remedy: list the ports"),
+            (
+                EgressRule { ports: vec![], ..egress("r", to_environment("serving")) },
+                "it has no ports, which would mean all. Remedy: list the ports",
+            ),
             (egress("r", Peer::default()), "its peer takes exactly one of: environment, self, pods, cidr"),
         ] {
             let mut serving = environment("serving", &[("a", "u1")]);

@@ -33,8 +33,7 @@ fn artifact(name: &str, kind: &str) -> Value {
 }
 
 fn environment(name: &str, mode: &str, namespaces: &[&str]) -> Value {
-    let members: Vec<Value> =
-        namespaces.iter().map(|n| json!({"namespace": n, "serviceAccounts": ["vllm"]})).collect();
+    let members: Vec<Value> = namespaces.iter().map(|n| json!({"namespace": n, "serviceAccounts": ["vllm"]})).collect();
     json!({
         "apiVersion": "weightlock.dev/v1alpha1", "kind": "WeightEnvironment",
         "metadata": {"name": name, "creationTimestamp": "2026-01-02T03:04:05Z"},
@@ -87,7 +86,9 @@ fn an_empty_listing_is_a_listing() {
 #[test]
 fn a_listing_that_is_repeated_replaces_what_is_held_in_one_step() {
     let mut it = Pair::<NamespaceObject>::new();
-    for event in [Event::Init, Event::InitApply(namespace("a", "1")), Event::InitApply(namespace("b", "2")), Event::InitDone] {
+    for event in
+        [Event::Init, Event::InitApply(namespace("a", "1")), Event::InitApply(namespace("b", "2")), Event::InitDone]
+    {
         it.apply(event);
     }
     it.apply(Event::Init);

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::{EffectivePermissions, LocationStatus, Verifications, WeightArtifact, WeightArtifactStatus},
     domain::{
-        World,
+        World, index_plan,
         world::{Artifact, LocationSource, Manifest},
     },
     index::convert,
@@ -41,26 +41,27 @@ pub async fn reconcile(context: &Context, name: &str) -> Result<Next, ReconcileE
     }
 
     let holders = verification::holders(&context.world, context.pods_with(name), name, artifact.digest.as_deref());
-    let left: Vec<String> =
-        holders.iter().filter(|holder| !holder.ended).map(|holder| holder.name.clone()).collect();
+    let left: Vec<String> = holders.iter().filter(|holder| !holder.ended).map(|holder| holder.name.clone()).collect();
     if deleting && left.is_empty() {
         context.writer.finalizer(&current, false).await?;
         return Ok(None);
     }
 
-    let status = status(&context.world, &current, &artifact, &holders, if deleting { &left } else { &[] });
+    let left = if deleting { left.as_slice() } else { &[] };
+    let status = status(context, &current, &artifact, &holders, left);
     context.writer.patch_status(&current, &status).await?;
     verification::tell(context, &events::reference(&current), &holders).await?;
     Ok(None)
 }
 
 fn status(
-    world: &World,
+    context: &Context,
     current: &WeightArtifact,
     artifact: &Artifact,
     holders: &[Holder<'_>],
     left: &[String],
 ) -> WeightArtifactStatus {
+    let world = &context.world;
     let located: Vec<Located> = artifact.locations.iter().map(|location| locate(world, location)).collect();
     let (consumers, verifications) = verification::count(holders);
     let permitted: Vec<String> = world.environments_of(artifact).map(|environment| environment.name.clone()).collect();
@@ -69,6 +70,7 @@ fn status(
     let mut wanted = vec![
         Wanted::yes("Accepted", "Accepted", "The declaration is in force."),
         locations_resolved(&located),
+        enforced(index_plan::enforced(world, artifact), context.in_force.artifact(&artifact.name)),
         verified(artifact, &verifications),
     ];
     wanted.push(ready(&wanted, &absent, left));
@@ -119,7 +121,9 @@ fn locate(world: &World, location: &crate::domain::world::ArtifactLocation) -> L
     };
     let (key, problem, state) = match (&location.pinned, found) {
         (None, Ok(key)) => (Some(key), None, State::Pinned),
-        (None, Err(reason)) => (None, Some(format!("{reason}. It is resolved as soon as that changes")), State::Pending),
+        (None, Err(reason)) => {
+            (None, Some(format!("{reason}. It is resolved as soon as that changes")), State::Pending)
+        }
         (Some(pinned), Ok(key)) if key == *pinned => (Some(key), None, State::Pinned),
         (Some(pinned), Ok(key)) => {
             let problem = format!(
@@ -134,7 +138,10 @@ fn locate(world: &World, location: &crate::domain::world::ArtifactLocation) -> L
         }
     };
     let problem = problem.map(|problem| events::shorten(&problem, 1024).to_string());
-    Located { status: LocationStatus { name: location.name.clone(), backend_key: key.map(|key| key.0), problem }, state }
+    Located {
+        status: LocationStatus { name: location.name.clone(), backend_key: key.map(|key| key.0), problem },
+        state,
+    }
 }
 
 fn locations_resolved(located: &[Located]) -> Wanted {
@@ -151,13 +158,33 @@ fn locations_resolved(located: &[Located]) -> Wanted {
     Wanted::no(KIND, if worst.state == State::Moved { "LocationMoved" } else { "Pending" }, text)
 }
 
+fn enforced(wanted: bool, in_force: bool) -> Wanted {
+    const KIND: &str = "Enforced";
+    match (wanted, in_force) {
+        (false, _) => {
+            Wanted::no(KIND, "Audit", "Every environment that the artifact permits has spec.modes.admission: Audit.")
+        }
+        (true, false) => Wanted::no(
+            KIND,
+            "IndexBehind",
+            "The policies inside the API server do not know the artifact as it is declared yet.",
+        ),
+        (true, true) => {
+            Wanted::yes(KIND, "Enforced", "The API server itself refuses the weights where they are not permitted.")
+        }
+    }
+}
+
 fn verified(artifact: &Artifact, verifications: &Verifications) -> Wanted {
     const KIND: &str = "Verified";
     if artifact.digest.is_none() {
         return Wanted::no(KIND, "Open", "spec.manifestDigest is not set, so there is nothing to verify against.");
     }
     if let Some(failure) = &verifications.failure {
-        let text = format!("{} of the pods that exist failed to verify the weights; the first: {failure}", verifications.failed);
+        let text = format!(
+            "{} of the pods that exist failed to verify the weights; the first: {failure}",
+            verifications.failed
+        );
         return Wanted::no(KIND, "VerificationFailed", text);
     }
     if verifications.succeeded == 0 {
@@ -188,6 +215,9 @@ fn ready(others: &[Wanted], absent: &[&str], left: &[String]) -> Wanted {
             absent.join(", ")
         );
         return Wanted::no("Ready", "EnvironmentMissing", text);
+    }
+    if let Some(behind) = others.iter().find(|other| other.kind == "Enforced" && other.reason == "IndexBehind") {
+        return Wanted::no("Ready", behind.reason, behind.message.clone());
     }
     if let Some(failed) = others.iter().find(|other| other.kind == "Verified" && other.reason == "VerificationFailed") {
         return Wanted::no("Ready", failed.reason, failed.message.clone());

@@ -162,7 +162,8 @@ impl Material {
                     self.leaf = Some(pki::leaf(signer, names.to_vec(), now)?);
                     let before = self.leaf_issuer.replace(signer.certificate.clone());
                     // The webhooks serve the former leaf for a while yet, whatever became of its authority's key.
-                    let known: Vec<_> = self.retired.iter().chain([&signer.certificate]).map(|pem| pki::validity(pem)).collect();
+                    let known: Vec<_> =
+                        self.retired.iter().chain([&signer.certificate]).map(|pem| pki::validity(pem)).collect();
                     let before = before.iter().flat_map(|pem| pki::each(pem));
                     self.retired.extend(before.filter(|pem| !known.contains(&pki::validity(pem))));
                 }
@@ -231,7 +232,11 @@ mod tests {
     }
 
     /// Steps until there is nothing to do but to publish or wait, through the Secrets each time.
-    fn settle(mut material: Material, published: Option<BTreeSet<CertificateId>>, now: OffsetDateTime) -> (Material, Step) {
+    fn settle(
+        mut material: Material,
+        published: Option<BTreeSet<CertificateId>>,
+        now: OffsetDateTime,
+    ) -> (Material, Step) {
         for _ in 0..STEPS {
             let step = step::next_step(now.unix_timestamp(), &material.state(&names(), published.clone()));
             if matches!(step, Step::Publish | Step::Wait(_)) {

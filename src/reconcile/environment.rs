@@ -46,7 +46,8 @@ pub async fn reconcile(context: &Context, name: &str) -> Result<Next, ReconcileE
         return Ok(None);
     }
 
-    let written: BTreeSet<String> = context.observed.policies_of(name).into_iter().map(|(namespace, _)| namespace).collect();
+    let written: BTreeSet<String> =
+        context.observed.policies_of(name).into_iter().map(|(namespace, _)| namespace).collect();
     let members = members::of(&context.world, &environment, &written);
     let left = if environment.deleting { pods_left(context, &environment, &written).await? } else { vec![] };
     if environment.deleting && left.is_empty() {
@@ -63,7 +64,12 @@ pub async fn reconcile(context: &Context, name: &str) -> Result<Next, ReconcileE
         Some(error) => Err(error),
         None => {
             // A contest ends by the clock, so the condition that names it has to be looked at again then.
-            let quiet = context.writer.repairs().contests(&policies.wanted, Instant::now()).first().map(|contest| contest.until);
+            let quiet = context
+                .writer
+                .repairs()
+                .contests(&policies.wanted, Instant::now())
+                .first()
+                .map(|contest| contest.until);
             Ok([policies.next, quiet, waits.then(|| Instant::now() + WAIT_FOR_PODS)].into_iter().flatten().min())
         }
     }
@@ -80,7 +86,8 @@ async fn pods_left(
     }
     let accepted = network::accepted(&context.world, environment).map(String::from);
     let namespaces: BTreeSet<String> = accepted.chain(written.iter().cloned()).collect();
-    let known: Vec<String> = namespaces.iter().flat_map(|namespace| members::holders(&context.world, namespace)).collect();
+    let known: Vec<String> =
+        namespaces.iter().flat_map(|namespace| members::holders(&context.world, namespace)).collect();
     if !known.is_empty() {
         return Ok(known);
     }
@@ -135,7 +142,9 @@ async fn write_policies(context: &Context, environment: &Environment, members: &
                 outcome.deferred.push(id);
                 outcome.next = outcome.next.into_iter().chain([at]).min();
             }
-            Ok(Applied::Repaired) => tracing::warn!(object = %id, "put back what was changed or deleted by someone else"),
+            Ok(Applied::Repaired) => {
+                tracing::warn!(object = %id, "put back what was changed or deleted by someone else")
+            }
             Ok(_) => {}
             Err(error) => outcome.fail(error),
         }
@@ -177,8 +186,12 @@ fn status(
     policies: &Policies,
     left: &[String],
 ) -> WeightEnvironmentStatus {
-    let accepted: Vec<&str> =
-        members.status.iter().filter(|member| member.problem.is_none()).map(|member| member.namespace.as_str()).collect();
+    let accepted: Vec<&str> = members
+        .status
+        .iter()
+        .filter(|member| member.problem.is_none())
+        .map(|member| member.namespace.as_str())
+        .collect();
     let webhooks = context.observed.validating_webhooks("weightlock");
     let enforced = webhooks.map(|webhooks| {
         scope::enforced(&webhooks.data, accepted.iter().copied()).into_iter().map(String::from).collect()
@@ -188,6 +201,7 @@ fn status(
         obstacles: &members.obstacles,
         accepted: &accepted,
         enforced: enforced.as_ref(),
+        indexed: accepted.iter().all(|namespace| context.in_force.member(namespace, &environment.name)),
         policies,
         contests: context.writer.repairs().contests(&policies.wanted, Instant::now()),
         left,

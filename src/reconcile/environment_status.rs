@@ -19,6 +19,8 @@ pub(super) struct Findings<'a> {
     pub accepted: &'a [&'a str],
     /// Those of them for whose pods the webhook is asked and fails closed; `None` if there is no configuration.
     pub enforced: Option<&'a BTreeSet<String>>,
+    /// Whether the policies inside the API server know all of them as members.
+    pub indexed: bool,
     pub policies: &'a Policies,
     pub contests: Vec<Contest>,
     /// Pods for which the deletion of the environment waits.
@@ -53,13 +55,21 @@ fn admission(findings: &Findings<'_>) -> Wanted {
         return Wanted::no(KIND, "Audit", "spec.modes.admission is Audit: what would be refused is only said.");
     }
     let Some(enforced) = findings.enforced else {
-        return Wanted::no(KIND, "WebhookMissing", "There is no ValidatingWebhookConfiguration \"weightlock\", so the webhook is not asked.");
+        return Wanted::no(
+            KIND,
+            "WebhookMissing",
+            "There is no ValidatingWebhookConfiguration \"weightlock\", so the webhook is not asked.",
+        );
     };
     let missing: Vec<&str> =
         findings.accepted.iter().copied().filter(|namespace| !enforced.contains(*namespace)).collect();
     if !missing.is_empty() {
         let text = format!("The webhook is not yet asked for pods of: {}.", missing.join(", "));
         return Wanted::no(KIND, "WebhookMissing", text);
+    }
+    if !findings.indexed {
+        let text = "The policies inside the API server do not know all member namespaces yet.";
+        return Wanted::no(KIND, "IndexBehind", text);
     }
     if findings.accepted.is_empty() {
         return Wanted::no(KIND, "NoNamespace", "No namespace is a member now.");
@@ -147,7 +157,8 @@ fn ready(findings: &Findings<'_>, others: &[Wanted]) -> Wanted {
         };
         return Wanted::no("Ready", reason, text);
     }
-    let holds = |kind: &str| others.iter().find(|condition| condition.kind == kind).filter(|condition| !condition.holds());
+    let holds =
+        |kind: &str| others.iter().find(|condition| condition.kind == kind).filter(|condition| !condition.holds());
     let wanting = [
         (findings.environment.modes.admission, holds("AdmissionEnforced")),
         (findings.environment.modes.network, holds("NetworkPoliciesApplied")),
@@ -158,7 +169,11 @@ fn ready(findings: &Findings<'_>, others: &[Wanted]) -> Wanted {
         return Wanted::no("Ready", condition.reason, condition.message.clone());
     }
     if findings.policies.plan.as_ref().is_some_and(|plan| !plan.gaps.is_empty()) {
-        return Wanted::no("Ready", "PeerMissing", "Rules allow nothing now, since their other end does not exist; see NetworkPoliciesApplied.");
+        return Wanted::no(
+            "Ready",
+            "PeerMissing",
+            "Rules allow nothing now, since their other end does not exist; see NetworkPoliciesApplied.",
+        );
     }
     Wanted::yes("Ready", "Ready", "Everything that is declared is in place.")
 }

@@ -4,7 +4,7 @@ use super::{
     Context,
     apply::ObjectId,
     error::ReconcileError,
-    observed::typed,
+    observed::{Observed, typed},
 };
 use crate::{
     api::{WeightIndex, WeightIndexSpec},
@@ -21,15 +21,18 @@ pub fn wanted(context: &Context) -> Result<(Vec<WeightIndexSpec>, Option<Reconci
         Ok(shards) => Ok((shards, None)),
         Err(error) => {
             let object = ObjectId::new("WeightIndex", None, "*");
-            Ok((live(context)?, Some(ReconcileError::Plan { object, reason: error.to_string() })))
+            Ok((live(&context.observed)?, Some(ReconcileError::Plan { object, reason: error.to_string() })))
         }
     }
 }
 
 /// The shards that are there.
-fn live(context: &Context) -> Result<Vec<WeightIndexSpec>, ReconcileError> {
+///
+/// # Errors
+/// If one does not have the shape of a shard.
+pub fn live(observed: &Observed) -> Result<Vec<WeightIndexSpec>, ReconcileError> {
     let mut shards = Vec::new();
-    for object in context.observed.ring.shards.state() {
+    for object in observed.ring.shards.state() {
         shards.push(typed::<WeightIndex>(&object)?.spec);
     }
     shards.sort_by_key(|shard| shard.shard);

@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use kube::{Api, api::{ApiResource, DynamicObject, ListParams}};
+use kube::{
+    Api,
+    api::{ApiResource, DynamicObject, ListParams},
+};
 
 use super::{Context, apply::ObjectId, error::ReconcileError};
 use crate::{
@@ -56,8 +59,12 @@ pub fn of(world: &Arc<World>, environment: &Environment, written: &BTreeSet<Stri
         members.obstacles.extend(obstacle.zip(status.problem.clone()));
         members.status.push(status);
     }
-    let accepted: BTreeSet<&str> =
-        members.status.iter().filter(|status| status.problem.is_none()).map(|status| status.namespace.as_str()).collect();
+    let accepted: BTreeSet<&str> = members
+        .status
+        .iter()
+        .filter(|status| status.problem.is_none())
+        .map(|status| status.namespace.as_str())
+        .collect();
     let left: Vec<(String, String)> = written
         .iter()
         .filter(|namespace| !accepted.contains(namespace.as_str()))
@@ -106,7 +113,8 @@ fn judge(world: &World, environment: &Environment, member: &EnvironmentMember) -
     }
     match (member.uid.as_deref(), found) {
         (pinned, None) => {
-            let problem = format!("namespace {namespace:?} does not exist. Remedy: create it, or remove it from spec.members");
+            let problem =
+                format!("namespace {namespace:?} does not exist. Remedy: create it, or remove it from spec.members");
             (status(pinned, Some(problem)), Some(Obstacle::Missing))
         }
         (Some(expected), Some(found)) if expected != found => {
@@ -181,7 +189,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{api::{Mode, Modes}, domain::world::{ClaimName, Claim, Volume}};
+    use crate::{
+        api::{Mode, Modes},
+        domain::world::{Claim, ClaimName, Volume},
+    };
 
     fn environment(name: &str, created: &str, members: &[(&str, Option<&str>)]) -> Environment {
         Environment {
@@ -277,7 +288,11 @@ mod tests {
         let written = BTreeSet::from(["a".to_string(), "b".to_string()]);
         let members = of(&with_pod(world.clone(), "Running"), &serving, &written);
         assert_eq!(members.obstacles[0].0, Obstacle::Held);
-        assert!(members.obstacles[0].1.contains("so its network policies stay: b/llm-0. Remedy"), "{:?}", members.obstacles);
+        assert!(
+            members.obstacles[0].1.contains("so its network policies stay: b/llm-0. Remedy"),
+            "{:?}",
+            members.obstacles
+        );
         let planned = crate::domain::network::plan(&members.world, "serving").unwrap().namespaces;
         assert_eq!(planned.keys().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(of(&with_pod(world, "Succeeded"), &serving, &written).obstacles, []);

@@ -12,6 +12,7 @@ pub mod environment;
 mod environment_status;
 pub mod error;
 pub mod events;
+mod in_force;
 pub mod index;
 mod members;
 pub mod observed;
@@ -42,6 +43,7 @@ use crate::{
     },
 };
 use error::ReconcileError;
+use in_force::InForce;
 use observed::Observed;
 use schedule::{Recipe, Schedule};
 
@@ -67,6 +69,8 @@ pub struct Context {
     pub world: Arc<World>,
     /// The objects that are compared with and written.
     pub observed: Observed,
+    /// What the policies inside the API server decide with.
+    in_force: Arc<InForce>,
     /// Remembers which verifications were told.
     reported: verification::Reported,
     /// The pods of each artifact.
@@ -81,9 +85,12 @@ impl Context {
                 holders.entry(artifact).or_default().push(key.clone());
             }
         }
+        let bound = !observed::names(&observed.ring.bindings).is_empty();
+        let in_force = InForce::of(&world, &index::live(observed).unwrap_or_default(), bound);
         Self {
             writer: writer.clone(),
             world,
+            in_force: Arc::new(in_force),
             observed: observed.clone(),
             reported: reported.clone(),
             holders: Arc::new(holders),

@@ -26,10 +26,7 @@ use kube::{
     api::{ApiResource, DynamicObject},
     core::PartialObjectMeta,
     runtime::{
-        reflector::{
-            ObjectRef, Store,
-            store::Writer as StoreWriter,
-        },
+        reflector::{ObjectRef, Store, store::Writer as StoreWriter},
         watcher::{self, watcher},
     },
 };
@@ -104,8 +101,9 @@ impl Observed {
             shards: store(erase::<WeightIndex>(), ours.clone()),
         };
         // Their recipes read them themselves; they only need to be woken.
-        watches
-            .push(wake::<MutatingWebhookConfiguration>(Api::all(client.clone()), ours.clone(), changed.clone()).boxed());
+        watches.push(
+            wake::<MutatingWebhookConfiguration>(Api::all(client.clone()), ours.clone(), changed.clone()).boxed(),
+        );
         // One watch for each name: the controller has rights on these two Secrets, and on no other.
         for name in [AUTHORITY_SECRET, SERVING_SECRET] {
             let named = watcher::Config::default().fields(&format!("metadata.name={name}"));

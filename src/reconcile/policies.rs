@@ -93,7 +93,11 @@ where
 }
 
 /// Deletes what is ours and not wanted; whether there was any.
-async fn remove<K>(context: &Context, store: &Store<DynamicObject>, wanted: BTreeSet<&str>) -> Result<bool, ReconcileError>
+async fn remove<K>(
+    context: &Context,
+    store: &Store<DynamicObject>,
+    wanted: BTreeSet<&str>,
+) -> Result<bool, ReconcileError>
 where
     K: Resource<DynamicType = ()>,
 {

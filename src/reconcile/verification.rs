@@ -61,7 +61,12 @@ pub struct Holder<'a> {
 }
 
 /// The pods that hold an artifact, ended ones included.
-pub fn holders<'a>(world: &'a World, pods: &[(String, String)], artifact: &str, digest: Option<&str>) -> Vec<Holder<'a>> {
+pub fn holders<'a>(
+    world: &'a World,
+    pods: &[(String, String)],
+    artifact: &str,
+    digest: Option<&str>,
+) -> Vec<Holder<'a>> {
     pods.iter()
         .filter_map(|key| world.pods.get(key))
         .map(|pod| Holder {
@@ -198,7 +203,11 @@ mod tests {
         assert_eq!((on_pod.reason, on_pod.warning), ("VerificationFailed", true));
         assert_eq!(on_pod.regarding.namespace.as_deref(), Some("serving"));
         assert_eq!(on_artifact.regarding.name.as_deref(), Some("orion"));
-        assert!(on_pod.note.starts_with("WeightArtifact \"orion\" in pod llm-0: Refused: w.bin differs"), "{}", on_pod.note);
+        assert!(
+            on_pod.note.starts_with("WeightArtifact \"orion\" in pod llm-0: Refused: w.bin differs"),
+            "{}",
+            on_pod.note
+        );
     }
 
     #[test]

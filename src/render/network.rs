@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::networking::v1::{
-        IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
-        NetworkPolicySpec,
+        IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer,
+        NetworkPolicyPort, NetworkPolicySpec,
     },
     apimachinery::pkg::{
         apis::meta::v1::{LabelSelector, ObjectMeta},
@@ -63,10 +63,7 @@ fn policy(environment: &str, namespace: &str, name: &str, spec: NetworkPolicySpe
 }
 
 /// A policy for all pods. One without any rule denies both directions; one with a rule says nothing of the other.
-fn spec(
-    ingress: Option<NetworkPolicyIngressRule>,
-    egress: Option<NetworkPolicyEgressRule>,
-) -> NetworkPolicySpec {
+fn spec(ingress: Option<NetworkPolicyIngressRule>, egress: Option<NetworkPolicyEgressRule>) -> NetworkPolicySpec {
     let both = ingress.is_none() && egress.is_none();
     let types = [("Ingress", both || ingress.is_some()), ("Egress", both || egress.is_some())];
     NetworkPolicySpec {

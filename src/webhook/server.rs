@@ -14,8 +14,11 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
-/// How long a client may take for its handshake, and for the head of a request.
+/// How long a client may take for its handshake.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a connection may be idle. API servers speak HTTP/1.1 to webhooks and drop idle connections themselves after
+/// 90 seconds; one that is closed here sooner may be closed just as a request is written to it, and that request fails.
+const IDLE: Duration = Duration::from_secs(120);
 /// How many connections there may be. API servers keep one or a few each.
 const CONNECTIONS: usize = 1024;
 /// How long requests have to finish once no new ones are taken.
@@ -55,7 +58,7 @@ pub async fn serve(
                 Err(_) => return tracing::debug!("TLS handshake took too long"),
             };
             let mut builder = auto::Builder::new(TokioExecutor::new());
-            builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+            builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
             builder.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
             let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
             if let Err(error) = watcher.watch(connection).await {

@@ -15,8 +15,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 use tokio_rustls::TlsConnector;
 
-use super::tls::{CERTIFICATE_FILE, Certificates, KEY_FILE};
 use super::server;
+use super::tls::{CERTIFICATE_FILE, Certificates, KEY_FILE};
 
 fn write_certificate(directory: &Path) -> CertificateDer<'static> {
     let key = KeyPair::generate().unwrap();

@@ -198,9 +198,17 @@ pub async fn default_service_account(client: &Client, namespace: &str) {
 }
 
 /// Changes a subresource of an object by a JSON merge patch.
-pub async fn merge_subresource(client: &Client, value: &Value, subresource: &str, patch: &Value) -> Result<Value, String> {
+pub async fn merge_subresource(
+    client: &Client,
+    value: &Value,
+    subresource: &str,
+    patch: &Value,
+) -> Result<Value, String> {
     let name = value["metadata"]["name"].as_str().expect("name");
-    match api_of(client, value).patch_subresource(subresource, name, &PatchParams::default(), &Patch::Merge(patch)).await {
+    match api_of(client, value)
+        .patch_subresource(subresource, name, &PatchParams::default(), &Patch::Merge(patch))
+        .await
+    {
         Ok(patched) => Ok(serde_json::to_value(patched).unwrap()),
         Err(e) => Err(message(e)),
     }
@@ -236,7 +244,8 @@ pub async fn warnings(client: &Client, value: &Value) -> Vec<String> {
 
 /// Tries to connect to a pod or service; gives the refusal, or how the attempt failed after it was admitted.
 pub async fn connect(client: &Client, method: &str, namespace: &str, path: &str) -> String {
-    let mut request = kube::core::Request::new(format!("/api/v1/namespaces/{namespace}")).get("x", &Default::default()).unwrap();
+    let mut request =
+        kube::core::Request::new(format!("/api/v1/namespaces/{namespace}")).get("x", &Default::default()).unwrap();
     *request.uri_mut() = format!("/api/v1/namespaces/{namespace}/{path}").parse().unwrap();
     *request.method_mut() = method.parse().unwrap();
     match client.request::<Value>(request).await {

@@ -80,11 +80,13 @@ pub async fn controller() -> (Client, Metrics) {
                 definition["kind"] = "CustomResourceDefinition".into();
                 apply(&client, &definition).await;
             }
-            apply(&client, &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OWN_NAMESPACE}})).await;
+            apply(&client, &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OWN_NAMESPACE}}))
+                .await;
             let metrics = Metrics::default();
             let given = metrics.clone();
             std::thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+                let runtime =
+                    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
                 runtime.block_on(async {
                     let process = Process {
                         client: as_controller().await,

@@ -25,7 +25,10 @@ async fn policies_are_written_put_back_and_a_rival_is_named() {
     for policy_name in [DENY, "weightlock-dns", "weightlock-egress-store"] {
         assert!(get(&client, &policy(&name, policy_name)).await.is_object(), "{policy_name}");
     }
-    assert!(get(&client, &policy(&name, "weightlock-egress-later")).await.is_null(), "a rule without a peer has no policy");
+    assert!(
+        get(&client, &policy(&name, "weightlock-egress-later")).await.is_null(),
+        "a rule without a peer has no policy"
+    );
 
     let deny = policy(&name, DENY);
     let wanted = get(&client, &deny).await["spec"].clone();
@@ -45,7 +48,10 @@ async fn policies_are_written_put_back_and_a_rival_is_named() {
         .await;
     }
     let message = wait_for(&client, &environment, "Contested", "True", "RivalWriter").await;
-    assert!(message.contains(&format!("NetworkPolicy {name}/{DENY}")) && message.contains("\"open-it-up\""), "{message}");
+    assert!(
+        message.contains(&format!("NetworkPolicy {name}/{DENY}")) && message.contains("\"open-it-up\""),
+        "{message}"
+    );
 }
 
 #[tokio::test]
@@ -106,7 +112,10 @@ async fn the_second_claimant_of_a_namespace_is_not_accepted() {
     wait_for(&client, &first, "Ready", "True", "Ready").await;
     apply(&client, &second).await;
     let message = wait_for(&client, &second, "Accepted", "False", "NamespaceConflict").await;
-    assert!(message.contains(&format!("belongs to WeightEnvironment \"z-{name}\", which claimed it first")), "{message}");
+    assert!(
+        message.contains(&format!("belongs to WeightEnvironment \"z-{name}\", which claimed it first")),
+        "{message}"
+    );
 
     delete(&client, &first).await;
     wait_for(&client, &second, "Ready", "True", "Ready").await;

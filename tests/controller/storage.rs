@@ -10,7 +10,8 @@ async fn a_claim_is_pending_then_pinned_and_stays_pinned_without_the_claim() {
     let (client, _) = controller().await;
     let name = unique("pin");
     ready_environment(&client, &name).await;
-    let location = json!({"name": "serving", "role": "Serving", "persistentVolumeClaim": {"namespace": name, "name": "w"}});
+    let location =
+        json!({"name": "serving", "role": "Serving", "persistentVolumeClaim": {"namespace": name, "name": "w"}});
     let artifact = artifact(&name, location, &[&name, "not-there"]);
     apply(&client, &artifact).await;
     let message = wait_for(&client, &artifact, "LocationsResolved", "False", "Pending").await;
@@ -39,7 +40,9 @@ async fn a_claim_is_pending_then_pinned_and_stays_pinned_without_the_claim() {
     eventually("the claim is missed and the key stays", async || {
         let location = get(&client, &artifact).await["status"]["locations"][0].clone();
         let problem = location["problem"].as_str().unwrap_or_default();
-        match location["backendKey"] == key.as_str() && problem.ends_with("the storage it was pinned to stays protected") {
+        match location["backendKey"] == key.as_str()
+            && problem.ends_with("the storage it was pinned to stays protected")
+        {
             true => Ok(()),
             false => Err(location.to_string()),
         }
@@ -53,8 +56,7 @@ async fn pods_that_hold_weights_are_counted_and_keep_the_artifact() {
     let (client, _) = controller().await;
     let name = unique("hold");
     ready_environment(&client, &name).await;
-    let location =
-        json!({"name": "share", "role": "Primary", "nfs": {"server": "NAS.example.com", "path": format!("/models/{name}/")}});
+    let location = json!({"name": "share", "role": "Primary", "nfs": {"server": "NAS.example.com", "path": format!("/models/{name}/")}});
     let artifact = artifact(&name, location, &[&name]);
     apply(&client, &artifact).await;
     // A mount of a directory within the location is a mount of the artifact.
@@ -95,7 +97,13 @@ async fn a_verifier_that_failed_is_told_in_events_and_in_status() {
         "args": ["--artifact", name, "--digest", format!("sha256:{}", "1".repeat(64)), "--root", "/weightlock/0", "--manifest", "m.json"],
     }]);
     create(&client, &pod).await;
-    report(&client, &name, 20, &format!("Refused (exit code 20): 1 finding in WeightArtifact {name:?}\nw.bin: content differs")).await;
+    report(
+        &client,
+        &name,
+        20,
+        &format!("Refused (exit code 20): 1 finding in WeightArtifact {name:?}\nw.bin: content differs"),
+    )
+    .await;
     let message = wait_for(&client, &artifact, "Verified", "False", "VerificationFailed").await;
     assert!(message.contains("w.bin: content differs"), "{message}");
     for namespace in [name.as_str(), "default"] {
@@ -126,7 +134,10 @@ async fn told(client: &kube::Client, namespace: &str, artifact: &str, reason: &s
     let events = events.list(&Default::default()).await.map_err(|error| error.to_string())?.items;
     let matching = events.iter().filter(|event| {
         event.reason.as_deref() == Some(reason)
-            && event.note.as_deref().is_some_and(|note| note.starts_with(&format!("WeightArtifact {artifact:?} in pod")))
+            && event
+                .note
+                .as_deref()
+                .is_some_and(|note| note.starts_with(&format!("WeightArtifact {artifact:?} in pod")))
     });
     match matching.count() {
         1 => Ok(()),

@@ -77,8 +77,7 @@ impl Writer {
     pub async fn event(&self, event: &Event) -> Result<Applied, ReconcileError> {
         let object = event.render(&self.instance);
         let id = ObjectId::of(&object);
-        let api: Api<ApiEvent> =
-            Api::namespaced(self.client.clone(), id.namespace.as_deref().unwrap_or("default"));
+        let api: Api<ApiEvent> = Api::namespaced(self.client.clone(), id.namespace.as_deref().unwrap_or("default"));
         let exists =
             api.get_metadata_opt(&id.name).await.map_err(|error| ReconcileError::api("get", id.clone(), error))?;
         if exists.is_some() {

@@ -68,7 +68,8 @@ pub fn leaf(signer: &Pair, names: Vec<String>, now: OffsetDateTime) -> Result<Pa
     params.use_authority_key_identifier_extension = true;
     params.not_before = now - Duration::seconds(BACKDATE);
     params.not_after = params.not_before + Duration::seconds(LEAF_LIFE);
-    if let Some(end) = validity(&signer.certificate).and_then(|v| OffsetDateTime::from_unix_timestamp(v.not_after).ok()) {
+    if let Some(end) = validity(&signer.certificate).and_then(|v| OffsetDateTime::from_unix_timestamp(v.not_after).ok())
+    {
         params.not_after = params.not_after.min(end);
     }
     let certificate = params.signed_by(&key, &issuer)?;

@@ -162,12 +162,7 @@ mod tests {
 
     fn settled() -> State {
         let signer = authority("a", NOW);
-        State {
-            leaf: Some(leaf(&signer, NOW)),
-            signer: Some(signer),
-            published: published(&["a"]),
-            ..State::default()
-        }
+        State { leaf: Some(leaf(&signer, NOW)), signer: Some(signer), published: published(&["a"]), ..State::default() }
     }
 
     #[test]
@@ -199,11 +194,7 @@ mod tests {
             ),
             ("settled", settled(), Step::Wait(NOW - BACKDATE + LEAF_LIFE - LEAF_LIFE / 3)),
             ("the leaf is gone", with(&|s| s.leaf = None), Step::IssueLeaf),
-            (
-                "the leaf has other names",
-                with(&|s| s.leaf.iter_mut().for_each(|l| l.named = false)),
-                Step::IssueLeaf,
-            ),
+            ("the leaf has other names", with(&|s| s.leaf.iter_mut().for_each(|l| l.named = false)), Step::IssueLeaf),
             (
                 "the leaf is past two thirds of its life",
                 with(&|s| s.leaf = s.signer.as_ref().map(|a| leaf(a, NOW - 61 * day))),
@@ -227,7 +218,11 @@ mod tests {
                 }),
                 Step::IssueLeaf,
             ),
-            ("the authority has expired", with(&|s| s.signer = Some(authority("a", NOW - 366 * day))), Step::CreateAuthority),
+            (
+                "the authority has expired",
+                with(&|s| s.signer = Some(authority("a", NOW - 366 * day))),
+                Step::CreateAuthority,
+            ),
             ("a rival emptied the bundle", with(&|s| s.published = published(&[])), Step::Publish),
             ("a rival added to the bundle", with(&|s| s.published = published(&["a", "x"])), Step::Publish),
             ("the authority is past two thirds of its life", aged(&|_| ()), Step::PrepareAuthority),
@@ -330,7 +325,10 @@ mod tests {
                 // The webhooks still serve what they served an hour ago.
                 let published = state.published.clone().unwrap_or_default();
                 if let Some(served) = &served {
-                    assert!(published.contains(&served.issuer.id), "at {now}: {served:?} is not trusted by {published:?}");
+                    assert!(
+                        published.contains(&served.issuer.id),
+                        "at {now}: {served:?} is not trusted by {published:?}"
+                    );
                     assert!(served.validity.valid(now));
                 }
                 if let Some(leaf) = &state.leaf {

@@ -45,7 +45,9 @@ pub fn nfs_host(raw: &str) -> String {
 
 /// Whether the host of an NFS server is spelled so that it cannot be compared here.
 pub fn unclear_nfs_host(raw: &str) -> String {
-    format!("({raw}.trim().endsWith('..') || {raw}.contains('%') || {raw}.contains('/') || {raw}.lowerAscii().contains('::ffff:'))")
+    format!(
+        "({raw}.trim().endsWith('..') || {raw}.contains('%') || {raw}.contains('/') || {raw}.lowerAscii().contains('::ffff:'))"
+    )
 }
 
 /// A directory key with one `/` at its end.
@@ -55,7 +57,9 @@ pub fn directory(key: &str) -> String {
 
 /// Whether the registered path key `k` overlaps `directory`: equal, ancestor or descendant.
 pub fn overlaps(k: &str, directory: &str) -> String {
-    format!("({k}.startsWith({directory}) || ({directory}.startsWith({k}) && ({k}.endsWith('/') || {directory}.startsWith({k} + '/'))))")
+    format!(
+        "({k}.startsWith({directory}) || ({directory}.startsWith({k}) && ({k}.endsWith('/') || {directory}.startsWith({k} + '/'))))"
+    )
 }
 
 /// Whether an entry of the index may be used where `variables.environment` is, or nothing is enforced there.
@@ -70,7 +74,9 @@ pub fn membership() -> Vec<(&'static str, String)> {
     vec![
         (
             "environment",
-            format!("request.namespace in params.spec.members && {here}.uid == dyn(namespaceObject.metadata).uid ? {here}.environment : ''"),
+            format!(
+                "request.namespace in params.spec.members && {here}.uid == dyn(namespaceObject.metadata).uid ? {here}.environment : ''"
+            ),
         ),
         ("audit", format!("variables.environment != '' && {here}.admission == 'Audit'")),
     ]
@@ -102,7 +108,9 @@ pub fn not_permitted(entry: &str, namespace: &str, remedy: &str) -> String {
     let where_to = format!(
         "(size({entry}.environments) == 0 ? 'no environment is permitted for it' : '{remedy} one of: ' + {entry}.environments.join(', '))"
     );
-    format!("', not permitted in namespace \"' + {namespace} + '\" (' + {place} + '). Remedy: ' + {where_to} + '; or ask ' + {entry}.contact + '.'")
+    format!(
+        "', not permitted in namespace \"' + {namespace} + '\" (' + {place} + '). Remedy: ' + {where_to} + '; or ask ' + {entry}.contact + '.'"
+    )
 }
 
 /// A text, as a CEL literal.

@@ -113,11 +113,8 @@ struct Policy {
 
 impl Policy {
     fn into_object(self) -> ValidatingAdmissionPolicy {
-        let mut variables: Vec<Variable> = self
-            .variables
-            .into_iter()
-            .map(|(name, expression)| Variable { name: name.into(), expression })
-            .collect();
+        let mut variables: Vec<Variable> =
+            self.variables.into_iter().map(|(name, expression)| Variable { name: name.into(), expression }).collect();
         variables.push(Variable { name: "violations".into(), expression: self.violations });
         ValidatingAdmissionPolicy {
             metadata: metadata(format!("{PREFIX}{}", self.name)),
@@ -230,7 +227,10 @@ mod tests {
             let (name, spec) = (policy.metadata.name.clone().unwrap(), policy.spec.clone().unwrap());
             assert_eq!(spec.failure_policy.as_deref(), Some("Fail"), "{name}");
             assert!(name.starts_with(PREFIX));
-            assert!(ring.bindings.iter().any(|b| b.spec.as_ref().unwrap().policy_name.as_ref() == Some(&name)), "{name}");
+            assert!(
+                ring.bindings.iter().any(|b| b.spec.as_ref().unwrap().policy_name.as_ref() == Some(&name)),
+                "{name}"
+            );
             let message = spec.validations.unwrap()[0].message.clone().unwrap();
             assert!(message.starts_with("[WL-") && message.contains("Remedy: "), "{name}: {message}");
         }
@@ -241,12 +241,17 @@ mod tests {
         let settings = Settings { own_namespace: "elsewhere".into(), ..Settings::default() };
         for policy in ring(&settings, shards(1)).policies {
             let constraints = policy.spec.unwrap().match_constraints.unwrap();
-            let on_pods = constraints.resource_rules.unwrap().iter().any(|r| {
-                r.resources.as_ref().is_some_and(|r| r.contains(&"pods".to_string()))
-            });
+            let on_pods = constraints
+                .resource_rules
+                .unwrap()
+                .iter()
+                .any(|r| r.resources.as_ref().is_some_and(|r| r.contains(&"pods".to_string())));
             if on_pods {
                 let except = constraints.namespace_selector.unwrap().match_expressions.unwrap();
-                assert_eq!(except[0].values.as_deref(), Some(&["kube-system".to_string(), "elsewhere".to_string()][..]));
+                assert_eq!(
+                    except[0].values.as_deref(),
+                    Some(&["kube-system".to_string(), "elsewhere".to_string()][..])
+                );
             }
         }
     }

@@ -63,7 +63,10 @@ pub fn volumes(settings: &Settings) -> Policy {
         except: cluster_namespaces(settings),
         variables,
         violations: lists.join(" + "),
-        fallback: fallback(Rule::NotPermittedHere, "a volume of this pod is registered storage, which is not permitted in its namespace"),
+        fallback: fallback(
+            Rule::NotPermittedHere,
+            "a volume of this pod is registered storage, which is not permitted in its namespace",
+        ),
     }
 }
 

@@ -42,11 +42,15 @@ pub fn index(settings: &Settings) -> Policy {
             tag(),
             cel::literal(remedy)
         ),
-        fallback: format!("[{}] a WeightIndex is written by the controller only. Remedy: {remedy}", Rule::OwnObject.id()),
+        fallback: format!(
+            "[{}] a WeightIndex is written by the controller only. Remedy: {remedy}",
+            Rule::OwnObject.id()
+        ),
     }
 }
 
-const UNINSTALL: &str = "to uninstall, delete the ValidatingAdmissionPolicyBindings of Weightlock first (docs/recovery.md).";
+const UNINSTALL: &str =
+    "to uninstall, delete the ValidatingAdmissionPolicyBindings of Weightlock first (docs/recovery.md).";
 
 fn tag() -> String {
     cel::literal(&format!("[{}] ", Rule::OwnObject.id()))

@@ -65,9 +65,8 @@ pub fn unclear(v: &str) -> String {
     };
     let server = cel::unclear_nfs_host(&format!("{v}.nfs.server"));
     let nfs = format!("has({v}.nfs) && ({server} || {}) ? 'v1:nfs:' : ", cel::unclear_path(&format!("{v}.nfs.path")));
-    let inline = format!(
-        "has({v}.csi) && !has({v}.csi.volumeHandle) ? 'v1:csi:' + {v}.csi.driver.trim().lowerAscii() + ':' : "
-    );
+    let inline =
+        format!("has({v}.csi) && !has({v}.csi.volumeHandle) ? 'v1:csi:' + {v}.csi.driver.trim().lowerAscii() + ':' : ");
     let opaque: String = OPAQUE.iter().map(|kind| format!("has({v}.{kind}) ? 'v1:{kind}:' : ")).collect();
     format!("({}{}{nfs}{inline}{opaque}'')", host("hostPath"), host("local"))
 }

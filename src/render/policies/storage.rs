@@ -43,7 +43,9 @@ pub fn volumes() -> Policy {
             text("params.spec.keys[k]"),
             text("params.spec.paths[k]")
         ),
-        fallback: fallback("this PersistentVolume is registered storage, reserved for a claim in a namespace where it is not permitted"),
+        fallback: fallback(
+            "this PersistentVolume is registered storage, reserved for a claim in a namespace where it is not permitted",
+        ),
     }
 }
 
@@ -60,7 +62,9 @@ pub fn claim_sources(s: &str) -> Vec<(String, String, String)> {
         let source = format!("{s}.{field}");
         let namespace = match field {
             "dataSource" => "request.namespace".to_string(),
-            _ => format!("(has({source}.namespace) && {source}.namespace != '' ? {source}.namespace : request.namespace)"),
+            _ => format!(
+                "(has({source}.namespace) && {source}.namespace != '' ? {source}.namespace : request.namespace)"
+            ),
         };
         let claim = format!("{namespace} + '/' + {source}.name");
         sources.push((
@@ -128,7 +132,9 @@ pub fn snapshots() -> Policy {
 
 /// Registered storage is not declared as the content of a snapshot of a namespace where it is not permitted.
 pub fn snapshot_contents() -> Policy {
-    let mut variables = cel::membership_of("has(object.spec.volumeSnapshotRef) && has(object.spec.volumeSnapshotRef.namespace) ? object.spec.volumeSnapshotRef.namespace : ''");
+    let mut variables = cel::membership_of(
+        "has(object.spec.volumeSnapshotRef) && has(object.spec.volumeSnapshotRef.namespace) ? object.spec.volumeSnapshotRef.namespace : ''",
+    );
     variables.push((
         "key",
         "has(object.spec.source) && has(object.spec.source.volumeHandle) ? 'v1:csi:' + object.spec.driver.trim().lowerAscii() + ':' + object.spec.source.volumeHandle.trim() : ''".into(),
@@ -148,7 +154,9 @@ pub fn snapshot_contents() -> Policy {
             cel::artifact(entry),
             cel::not_permitted(entry, "variables.destination", "take it in")
         ),
-        fallback: fallback("this snapshot content is a copy of registered storage, for a namespace where it is not permitted"),
+        fallback: fallback(
+            "this snapshot content is a copy of registered storage, for a namespace where it is not permitted",
+        ),
     }
 }
 
@@ -157,5 +165,9 @@ fn tag() -> String {
 }
 
 fn fallback(fact: &str) -> String {
-    format!("[{}] {fact}. Remedy: {}", Rule::RegisteredStorageElsewhere.id(), Rule::RegisteredStorageElsewhere.describe().remedy)
+    format!(
+        "[{}] {fact}. Remedy: {}",
+        Rule::RegisteredStorageElsewhere.id(),
+        Rule::RegisteredStorageElsewhere.describe().remedy
+    )
 }

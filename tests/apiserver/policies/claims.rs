@@ -10,12 +10,15 @@ async fn a_claim_asks_for_registered_storage_only_where_it_is_permitted() {
     let ask = async |namespace: &str| {
         harness::try_create(&client, &claim(namespace, json!({"volumeName": f.volume()}))).await
     };
-    assert_refused(&ask(&f.outside).await, &[
-        "[WL-112] PersistentVolumeClaim \"claim-",
-        &format!("asks for PersistentVolume {:?}, which is WeightArtifact \"orion\"", f.volume()),
-        &format!("not permitted in namespace {:?} (no environment)", f.outside),
-        "Remedy: bind it in one of: inference; or ask weights-team@example.com.",
-    ]);
+    assert_refused(
+        &ask(&f.outside).await,
+        &[
+            "[WL-112] PersistentVolumeClaim \"claim-",
+            &format!("asks for PersistentVolume {:?}, which is WeightArtifact \"orion\"", f.volume()),
+            &format!("not permitted in namespace {:?} (no environment)", f.outside),
+            "Remedy: bind it in one of: inference; or ask weights-team@example.com.",
+        ],
+    );
     assert_refused(&ask(&f.lab).await, &["[WL-112]", "(environment \"lab\")"]);
     assert_refused(&ask(&f.again).await, &["[WL-112]", "(no environment)"]);
     assert_accepted(&ask(&f.inside).await);
@@ -28,14 +31,19 @@ async fn a_claim_asks_for_registered_storage_only_where_it_is_permitted() {
 async fn an_exposed_claim_is_not_copied_where_it_is_not_permitted() {
     let (client, f) = (harness::client().await, fixture().await);
     for field in ["dataSource", "dataSourceRef"] {
-        let copy = |namespace: &str, of: &str| {
-            claim(namespace, json!({field: {"kind": "PersistentVolumeClaim", "name": of}}))
-        };
+        let copy =
+            |namespace: &str, of: &str| claim(namespace, json!({field: {"kind": "PersistentVolumeClaim", "name": of}}));
         let said = harness::try_create(&client, &copy(&f.outside, "bound-before")).await;
-        assert_refused(&said, &[
-            "[WL-112]",
-            &format!("is a copy of PersistentVolumeClaim \"{}/bound-before\", which is WeightArtifact \"orion\"", f.outside),
-        ]);
+        assert_refused(
+            &said,
+            &[
+                "[WL-112]",
+                &format!(
+                    "is a copy of PersistentVolumeClaim \"{}/bound-before\", which is WeightArtifact \"orion\"",
+                    f.outside
+                ),
+            ],
+        );
         assert_accepted(&harness::try_create(&client, &copy(&f.outside, "not-exposed")).await);
         assert_accepted(&harness::try_create(&client, &copy(&f.inside, "orion")).await);
     }
@@ -50,7 +58,10 @@ async fn a_claim_from_before_can_still_be_written() {
     let open = claim(&f.outside, json!({}));
     assert_accepted(&harness::create(&client, &open).await);
     let bind = |volume: &str| json!({"spec": {"volumeName": volume}});
-    assert_refused(&harness::merge(&client, &open, &bind(&f.volume())).await, &["[WL-112]", "asks for PersistentVolume"]);
+    assert_refused(
+        &harness::merge(&client, &open, &bind(&f.volume())).await,
+        &["[WL-112]", "asks for PersistentVolume"],
+    );
     assert_accepted(&harness::merge(&client, &open, &bind("some-other-volume")).await);
     harness::delete(&client, &open).await;
 }

@@ -16,10 +16,16 @@ async fn nobody_connects_into_an_enforced_environment() {
         for method in ["POST", "GET"] {
             let ask = async |namespace: &str| harness::connect(&client, method, namespace, path).await;
             let said = ask(&f.inside).await;
-            super::assert_refused(&Err(said.clone()), &[
-                &format!("[WL-403] {what} \"{}/p\" of environment \"inference\" is refused (workloads.debug: Deny)", f.inside),
-                "Remedy: Read logs and metrics instead",
-            ]);
+            super::assert_refused(
+                &Err(said.clone()),
+                &[
+                    &format!(
+                        "[WL-403] {what} \"{}/p\" of environment \"inference\" is refused (workloads.debug: Deny)",
+                        f.inside
+                    ),
+                    "Remedy: Read logs and metrics instead",
+                ],
+            );
             super::assert_refused(&Err(ask(&f.lab).await), &["[WL-403]", "environment \"lab\""]);
             // There is no such pod, so what passes ends there.
             for namespace in [&f.outside, &f.audit, &f.again] {

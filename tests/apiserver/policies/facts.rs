@@ -67,7 +67,11 @@ async fn answer(expression: &str, kind: Option<&str>, parameter: Option<(&str, &
 async fn the_uid_of_the_namespace_is_there_but_not_in_its_type() {
     let client = harness::client().await;
     let f = fixture().await;
-    let refusal = harness::create(&client, &policy(&harness::unique("weightlock-fact"), "namespaceObject.metadata.uid != ''", None)).await;
+    let refusal = harness::create(
+        &client,
+        &policy(&harness::unique("weightlock-fact"), "namespaceObject.metadata.uid != ''", None),
+    )
+    .await;
     let said = refusal.expect_err("namespaceObject.metadata.uid is typed now: use it without dyn()");
     assert!(said.contains("undefined field 'uid'"), "{said}");
     let uid = &f.world.namespaces[&f.outside];
@@ -85,11 +89,23 @@ async fn a_lost_parameter_denies_only_if_the_binding_says_so() {
 #[tokio::test]
 async fn a_lost_definition_of_the_parameter_refuses_everything_that_is_matched() {
     fixture().await;
-    answer("true", Some("WeightNothing"), Some(("x", "Allow")), Some("failed to find resource referenced by paramKind")).await;
+    answer(
+        "true",
+        Some("WeightNothing"),
+        Some(("x", "Allow")),
+        Some("failed to find resource referenced by paramKind"),
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_lookup_by_key_of_a_missing_member_does_not_fail_open() {
     fixture().await;
-    answer("params.spec.keys['nothing'].contact == ''", Some("WeightIndex"), Some(("weightlock-0", "Deny")), Some("no such key: nothing")).await;
+    answer(
+        "params.spec.keys['nothing'].contact == ''",
+        Some("WeightIndex"),
+        Some(("weightlock-0", "Deny")),
+        Some("no such key: nothing"),
+    )
+    .await;
 }

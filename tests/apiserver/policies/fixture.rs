@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use weightlock::api::{Mode, Modes, Network, VolumeRules, WeightIndex};
 use weightlock::domain::world::{
-    Artifact, ArtifactLocation, Claim, ClaimName, Environment, EnvironmentMember, LocationSource, Manifest, Settings, Volume,
-    World,
+    Artifact, ArtifactLocation, Claim, ClaimName, Environment, EnvironmentMember, LocationSource, Manifest, Settings,
+    Volume, World,
 };
 use weightlock::domain::{BackendKey, index_plan};
 use weightlock::render::policies::{Ring, ring};
@@ -91,7 +91,8 @@ async fn make() -> Fixture {
         uids.insert(namespace.clone(), harness::namespace(&client, namespace).await);
     }
     let own = Settings::default().own_namespace;
-    let _ = harness::create(&client, &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": own}})).await;
+    let _ =
+        harness::create(&client, &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": own}})).await;
     for namespace in [own.as_str(), "kube-system"] {
         harness::default_service_account(&client, namespace).await;
     }
@@ -172,7 +173,11 @@ fn world(fixture: &Fixture, uids: &std::collections::BTreeMap<String, String>) -
         service_accounts: ["*".to_string()].into(),
     };
     for (name, members, admission) in [
-        ("inference", vec![member(&fixture.inside, &uids[&fixture.inside]), member(&fixture.again, "uid-before")], Mode::Enforce),
+        (
+            "inference",
+            vec![member(&fixture.inside, &uids[&fixture.inside]), member(&fixture.again, "uid-before")],
+            Mode::Enforce,
+        ),
         ("lab", vec![member(&fixture.lab, &uids[&fixture.lab])], Mode::Enforce),
         ("trial", vec![member(&fixture.audit, &uids[&fixture.audit])], Mode::Audit),
     ] {
@@ -195,7 +200,11 @@ fn world(fixture: &Fixture, uids: &std::collections::BTreeMap<String, String>) -
         ("orion-node", "inference", LocationSource::Key(BackendKey::host(&fixture.directory()))),
         ("orion-run", "inference", LocationSource::Key(BackendKey::host(&format!("/run/{}", fixture.run)))),
         ("orion-address", "inference", LocationSource::Key(BackendKey::nfs("fd00::7", &format!("/{}", fixture.run)))),
-        ("orion-disk", "inference", LocationSource::Key(BackendKey(format!("v1:awsElasticBlockStore:vol-aws-{}", fixture.run)))),
+        (
+            "orion-disk",
+            "inference",
+            LocationSource::Key(BackendKey(format!("v1:awsElasticBlockStore:vol-aws-{}", fixture.run))),
+        ),
         ("orion-declared", "inference", LocationSource::Claim(claim_name(&fixture.outside, "declared"))),
         ("only-audited", "trial", LocationSource::Key(BackendKey::csi(DRIVER, &format!("audited-{}", fixture.run)))),
     ] {
@@ -212,7 +221,9 @@ fn world(fixture: &Fixture, uids: &std::collections::BTreeMap<String, String>) -
     }
     let key = BackendKey::csi(DRIVER, &fixture.handle());
     world.volumes.insert(fixture.volume(), Volume { key: Ok(key), claim: Some(claim_name(&fixture.inside, "orion")) });
-    for (namespace, name) in [(&fixture.inside, "orion"), (&fixture.outside, "bound-before"), (&fixture.lab, "bound-before")] {
+    for (namespace, name) in
+        [(&fixture.inside, "orion"), (&fixture.outside, "bound-before"), (&fixture.lab, "bound-before")]
+    {
         let claim = Claim { volume: Some(fixture.volume()), ..Claim::default() };
         world.claims.insert(claim_name(namespace, name), claim);
     }

@@ -16,12 +16,22 @@ fn gpu_pod(namespace: &str, resource: &str) -> Value {
 #[tokio::test]
 async fn a_gpu_pod_outside_is_warned_of() {
     let (client, f) = (harness::client().await, fixture().await);
-    for resource in ["nvidia.com/gpu", "nvidia.com/mig-1g.5gb", "amd.com/gpu", "gpu.intel.com/xe", "google.com/tpu", "aws.amazon.com/neuroncore"] {
+    for resource in [
+        "nvidia.com/gpu",
+        "nvidia.com/mig-1g.5gb",
+        "amd.com/gpu",
+        "gpu.intel.com/xe",
+        "google.com/tpu",
+        "aws.amazon.com/neuroncore",
+    ] {
         let warnings = harness::warnings(&client, &gpu_pod(&f.outside, resource)).await;
-        let expected = format!("[WL-501] container \"main\" asks for a GPU, and namespace {:?} is in no environment.", f.outside);
+        let expected =
+            format!("[WL-501] container \"main\" asks for a GPU, and namespace {:?} is in no environment.", f.outside);
         assert!(warnings.iter().any(|w| w.replace("\\\"", "\"").contains(&expected)), "{resource}: {warnings:?}");
     }
-    for (namespace, resource) in [(&f.inside, "nvidia.com/gpu"), (&f.audit, "nvidia.com/gpu"), (&f.outside, "example.com/fpga")] {
+    for (namespace, resource) in
+        [(&f.inside, "nvidia.com/gpu"), (&f.audit, "nvidia.com/gpu"), (&f.outside, "example.com/fpga")]
+    {
         let warnings = harness::warnings(&client, &gpu_pod(namespace, resource)).await;
         assert!(!warnings.iter().any(|w| w.contains("WL-501")), "{namespace} {resource}: {warnings:?}");
     }
@@ -60,7 +70,9 @@ async fn a_gpu_pod_outside_is_refused_if_the_installation_says_so() {
     apply(&client, &binding).await;
     harness::eventually("the strict binding is in force", async || {
         match harness::try_create(&client, &gpu_pod(&namespace, "nvidia.com/gpu")).await {
-            Err(said) if said.contains("[WL-501] container \"main\" asks for a GPU") && said.starts_with("403") => Ok(()),
+            Err(said) if said.contains("[WL-501] container \"main\" asks for a GPU") && said.starts_with("403") => {
+                Ok(())
+            }
             other => Err(format!("{other:?}")),
         }
     })

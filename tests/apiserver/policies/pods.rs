@@ -20,7 +20,10 @@ fn reaching(f: &Fixture) -> Vec<(Value, String)> {
         (nfs("/a/.."), "cannot be told from WeightArtifact".into()),
         (json!({"name": "w", "hostPath": {"path": f.directory()}}), "is WeightArtifact \"orion-node\"".into()),
         (json!({"name": "w", "hostPath": {"path": "/srv"}}), "is WeightArtifact \"orion-node\"".into()),
-        (json!({"name": "w", "hostPath": {"path": format!("/var/run/{}/x", f.run)}}), "is WeightArtifact \"orion-run\"".into()),
+        (
+            json!({"name": "w", "hostPath": {"path": format!("/var/run/{}/x", f.run)}}),
+            "is WeightArtifact \"orion-run\"".into(),
+        ),
         (
             json!({"name": "w", "awsElasticBlockStore": {"volumeID": format!("vol-aws-{}", f.run)}}),
             "is WeightArtifact \"orion-disk\"".into(),
@@ -38,12 +41,15 @@ async fn registered_storage_is_mounted_only_where_it_is_permitted() {
     let (client, f) = (harness::client().await, fixture().await);
     for (volume, says) in reaching(f) {
         let ask = async |namespace: &str| harness::try_create(&client, &pod(namespace, json!([volume]))).await;
-        assert_refused(&ask(&f.outside).await, &[
-            "[WL-101] volume \"w\"",
-            &says,
-            &format!("not permitted in namespace {:?} (no environment)", f.outside),
-            "Remedy: run in one of: inference; or ask weights-team@example.com.",
-        ]);
+        assert_refused(
+            &ask(&f.outside).await,
+            &[
+                "[WL-101] volume \"w\"",
+                &says,
+                &format!("not permitted in namespace {:?} (no environment)", f.outside),
+                "Remedy: run in one of: inference; or ask weights-team@example.com.",
+            ],
+        );
         assert_refused(&ask(&f.lab).await, &["[WL-101]", "(environment \"lab\")"]);
         assert_accepted(&ask(&f.inside).await);
         assert_accepted(&ask(&f.audit).await);
@@ -60,11 +66,17 @@ async fn a_claim_that_leads_to_registered_storage_is_mounted_only_where_it_is_pe
         let volumes = json!([{"name": "w", "persistentVolumeClaim": {"claimName": name}}]);
         harness::try_create(&client, &pod(namespace, volumes)).await
     };
-    assert_refused(&ask(&f.outside, "bound-before").await, &[
-        "[WL-101] volume \"w\" is WeightArtifact \"orion\" (PVC \"bound-before\"), not permitted in namespace",
-        "(no environment)",
-    ]);
-    assert_refused(&ask(&f.outside, "declared").await, &["[WL-101]", "WeightArtifact \"orion-declared\" (PVC \"declared\")"]);
+    assert_refused(
+        &ask(&f.outside, "bound-before").await,
+        &[
+            "[WL-101] volume \"w\" is WeightArtifact \"orion\" (PVC \"bound-before\"), not permitted in namespace",
+            "(no environment)",
+        ],
+    );
+    assert_refused(
+        &ask(&f.outside, "declared").await,
+        &["[WL-101]", "WeightArtifact \"orion-declared\" (PVC \"declared\")"],
+    );
     assert_refused(&ask(&f.lab, "bound-before").await, &["[WL-101]", "(environment \"lab\")"]);
     assert_accepted(&ask(&f.outside, "anything-else").await);
     assert_accepted(&ask(&f.inside, "orion").await);
@@ -81,7 +93,10 @@ async fn a_claim_of_the_pod_itself_copies_no_registered_storage() {
         let volumes = json!([{"name": "w", "ephemeral": {"volumeClaimTemplate": {"spec": spec}}}]);
         harness::try_create(&client, &pod(&f.outside, volumes)).await
     };
-    assert_refused(&ask("bound-before").await, &["[WL-101] volume \"w\" is a copy of PersistentVolumeClaim", "\"orion\""]);
+    assert_refused(
+        &ask("bound-before").await,
+        &["[WL-101] volume \"w\" is a copy of PersistentVolumeClaim", "\"orion\""],
+    );
     assert_accepted(&ask("anything-else").await);
 }
 
@@ -117,7 +132,9 @@ async fn other_volumes_are_nobodys_business() {
 async fn a_pod_from_before_can_still_be_written_but_not_entered() {
     let (client, f) = (harness::client().await, fixture().await);
     let before = &f.before.pod;
-    assert_accepted(&harness::merge(&client, before, &json!({"metadata": {"labels": {"a": "b"}, "finalizers": []}})).await);
+    assert_accepted(
+        &harness::merge(&client, before, &json!({"metadata": {"labels": {"a": "b"}, "finalizers": []}})).await,
+    );
     let container = json!({"spec": {"ephemeralContainers": [{"name": "debug", "image": "registry.invalid/x:1"}]}});
     let said = harness::merge_subresource(&client, before, "ephemeralcontainers", &container).await;
     assert_refused(&said, &["[WL-101]", "WeightArtifact \"orion-node\""]);

@@ -14,10 +14,13 @@ async fn our_definitions_are_not_deleted_while_the_policies_are_bound() {
             "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": name},
         });
         let said = harness::try_delete(&client, &target).await;
-        assert_refused(&said, &[
-            &format!("[WL-602] CustomResourceDefinition {name:?}"),
-            "Remedy: to uninstall, delete the ValidatingAdmissionPolicyBindings of Weightlock first (docs/recovery.md).",
-        ]);
+        assert_refused(
+            &said,
+            &[
+                &format!("[WL-602] CustomResourceDefinition {name:?}"),
+                "Remedy: to uninstall, delete the ValidatingAdmissionPolicyBindings of Weightlock first (docs/recovery.md).",
+            ],
+        );
     }
 }
 

@@ -10,9 +10,10 @@ use crate::harness;
 const GROUP: &str = "snapshot.storage.k8s.io";
 
 async fn install(client: &kube::Client) {
-    for (plural, kind, scope) in
-        [("volumesnapshots", "VolumeSnapshot", "Namespaced"), ("volumesnapshotcontents", "VolumeSnapshotContent", "Cluster")]
-    {
+    for (plural, kind, scope) in [
+        ("volumesnapshots", "VolumeSnapshot", "Namespaced"),
+        ("volumesnapshotcontents", "VolumeSnapshotContent", "Cluster"),
+    ] {
         let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
         let definition = json!({
             "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
@@ -34,11 +35,9 @@ async fn install(client: &kube::Client) {
 
 /// The answer to an attempt, once the kinds are served.
 async fn ask(client: &kube::Client, object: &Value) -> Result<Value, String> {
-    harness::eventually("the snapshot kinds are served", async || {
-        match harness::try_create(client, object).await {
-            Err(said) if said.starts_with("404") => Err(said),
-            answer => Ok(answer),
-        }
+    harness::eventually("the snapshot kinds are served", async || match harness::try_create(client, object).await {
+        Err(said) if said.starts_with("404") => Err(said),
+        answer => Ok(answer),
     })
     .await
 }
@@ -54,10 +53,16 @@ async fn no_snapshot_of_registered_storage_where_it_is_not_permitted() {
             "spec": {"source": {"persistentVolumeClaimName": claim}},
         })
     };
-    assert_refused(&ask(&client, &snapshot(&f.outside, "bound-before")).await, &[
-        &format!("[WL-112] the snapshot is a copy of PersistentVolumeClaim \"{}/bound-before\", which is WeightArtifact \"orion\"", f.outside),
-        "Remedy: take it in one of: inference; or ask weights-team@example.com.",
-    ]);
+    assert_refused(
+        &ask(&client, &snapshot(&f.outside, "bound-before")).await,
+        &[
+            &format!(
+                "[WL-112] the snapshot is a copy of PersistentVolumeClaim \"{}/bound-before\", which is WeightArtifact \"orion\"",
+                f.outside
+            ),
+            "Remedy: take it in one of: inference; or ask weights-team@example.com.",
+        ],
+    );
     assert_accepted(&ask(&client, &snapshot(&f.outside, "anything-else")).await);
     assert_accepted(&ask(&client, &snapshot(&f.inside, "orion")).await);
 }

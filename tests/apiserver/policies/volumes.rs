@@ -10,13 +10,19 @@ async fn registered_storage_is_reserved_only_for_permitted_namespaces() {
     let ask = async |namespace: &str| harness::try_create(&client, &persistent_volume(f, csi(f), namespace)).await;
 
     let said = ask(&f.outside).await;
-    assert_refused(&said, &[
-        "[WL-112] PersistentVolume \"pv-",
-        &format!("is WeightArtifact \"orion\" (v1:csi:csi.example.com:{})", f.handle()),
-        &format!("reserved for claim \"c\", not permitted in namespace {:?} (no environment)", f.outside),
-        "Remedy: bind it in one of: inference; or ask weights-team@example.com.",
-    ]);
-    assert_refused(&ask(&f.lab).await, &["[WL-112]", &format!("not permitted in namespace {:?} (environment \"lab\")", f.lab)]);
+    assert_refused(
+        &said,
+        &[
+            "[WL-112] PersistentVolume \"pv-",
+            &format!("is WeightArtifact \"orion\" (v1:csi:csi.example.com:{})", f.handle()),
+            &format!("reserved for claim \"c\", not permitted in namespace {:?} (no environment)", f.outside),
+            "Remedy: bind it in one of: inference; or ask weights-team@example.com.",
+        ],
+    );
+    assert_refused(
+        &ask(&f.lab).await,
+        &["[WL-112]", &format!("not permitted in namespace {:?} (environment \"lab\")", f.lab)],
+    );
     assert_refused(&ask("no-such-namespace").await, &["[WL-112]", "(no environment)"]);
     assert_refused(&ask(&f.again).await, &["[WL-112]", "(no environment)"]);
     assert_accepted(&ask(&f.inside).await);
