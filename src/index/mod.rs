@@ -130,15 +130,15 @@ impl Index {
         self.shared.version.subscribe()
     }
 
-    /// Adds the metrics of the index to a registry, whose prefix names the program.
+    /// Adds the metrics of the index to a registry.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
-            "unreadable_objects",
+            "weightlock_unreadable_objects",
             "Objects seen that could not be read and are held at their strictest",
             self.shared.unreadable.clone(),
         );
         registry.register(
-            "watch_errors",
+            "weightlock_watch_errors",
             "Watches and listings that failed and are tried again",
             self.shared.watch_errors.clone(),
         );

@@ -48,13 +48,13 @@ impl Default for WebhookMetrics {
 }
 
 impl WebhookMetrics {
-    /// Adds the metrics to a registry, whose prefix names the program.
+    /// Adds the metrics to a registry.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("admission_requests", "Admission requests by webhook and verdict", self.requests.clone());
-        registry.register("admission_rules", "Broken rules, by effect: denied or warned", self.rules.clone());
-        registry.register("admission_duration_seconds", "Time to answer, by webhook", self.duration.clone());
+        registry.register("weightlock_admission_requests", "Admission requests by webhook and verdict", self.requests.clone());
+        registry.register("weightlock_admission_rules", "Broken rules, by effect: denied or warned", self.rules.clone());
+        registry.register("weightlock_admission_duration_seconds", "Time to answer, by webhook", self.duration.clone());
         registry.register(
-            "webhook_certificate_expiry_timestamp_seconds",
+            "weightlock_webhook_certificate_expiry_timestamp_seconds",
             "End of life of the serving certificate; 0 while there is none",
             self.certificate_expiry.clone(),
         );

@@ -23,9 +23,22 @@ pub enum ReviewError {
     Undecidable {
         /// The review to answer.
         uid: String,
+        /// What it is about, as far as that can be read.
+        about: About,
         /// What cannot be read.
         reason: String,
     },
+}
+
+/// Kind, namespace and name of the object that a message speaks of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// Kind.
+    pub kind: String,
+    /// Namespace; empty for cluster-scoped objects.
+    pub namespace: String,
+    /// Name, or the prefix of it.
+    pub name: String,
 }
 
 /// A request for admission, with its objects as raw JSON.
@@ -52,6 +65,33 @@ struct RawReview<R> {
 struct Outline {
     #[serde(default)]
     uid: String,
+    #[serde(default)]
+    resource: Value,
+    #[serde(default)]
+    namespace: Value,
+    #[serde(default)]
+    name: Value,
+}
+
+impl Outline {
+    fn about(&self) -> About {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let resource = self.resource.get("resource").and_then(Value::as_str).unwrap_or_default();
+        About {
+            kind: kind_of(resource).unwrap_or("object").to_owned(),
+            namespace: text(&self.namespace),
+            name: text(&self.name),
+        }
+    }
+}
+
+/// A connection to a pod speaks of the pod, not of its options.
+fn kind_of(resource: &str) -> Option<&'static str> {
+    match resource {
+        "pods" => Some("Pod"),
+        "services" => Some("Service"),
+        _ => None,
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -112,26 +152,28 @@ impl Review {
             Err(error) => {
                 let outline = serde_json::from_slice::<RawReview<Outline>>(body)
                     .map_err(|_| ReviewError::NotAReview(error.to_string()))?;
-                let uid = checked(outline)?.uid;
-                if uid.is_empty() {
+                let outline = checked(outline)?;
+                if outline.uid.is_empty() {
                     return Err(ReviewError::NotAReview("request.uid is missing".into()));
                 }
-                return Err(ReviewError::Undecidable { uid, reason: format!("the request cannot be read: {error}") });
+                let (about, reason) = (outline.about(), format!("the request cannot be read: {error}."));
+                return Err(ReviewError::Undecidable { uid: outline.uid, about, reason });
             }
         };
         if raw.uid.is_empty() {
             return Err(ReviewError::NotAReview("request.uid is missing".into()));
         }
-        let undecidable = |reason: String| ReviewError::Undecidable { uid: raw.uid.clone(), reason };
+        let undecidable =
+            |reason: String| ReviewError::Undecidable { uid: raw.uid.clone(), about: raw.about(), reason };
         let operation = match raw.operation.as_str() {
             "CREATE" => Operation::Create,
             "UPDATE" => Operation::Update,
             "DELETE" => Operation::Delete,
             "CONNECT" => Operation::Connect,
-            other => return Err(undecidable(format!("request.operation \"{other}\" is not known"))),
+            other => return Err(undecidable(format!("request.operation \"{other}\" is not known."))),
         };
         if raw.resource.resource.is_empty() {
-            return Err(undecidable("request.resource is missing".into()));
+            return Err(undecidable("request.resource is missing.".into()));
         }
         Ok(Self { uid: raw.uid.clone(), operation, raw })
     }
@@ -145,7 +187,7 @@ impl Review {
             resource: &raw.resource.resource,
             subresource: raw.sub_resource.as_deref().filter(|s| !s.is_empty()),
             namespace: &raw.namespace,
-            name: self.name(),
+            name: raw.name(),
             user: User {
                 name: &raw.user_info.username,
                 groups: raw.user_info.groups.iter().flatten().map(String::as_str).collect(),
@@ -155,20 +197,25 @@ impl Review {
         }
     }
 
-    /// Kind of the object that a message speaks of. A connection to a pod speaks of the pod, not of its options.
-    pub fn kind(&self) -> &str {
-        match self.raw.resource.resource.as_str() {
-            "pods" => "Pod",
-            "services" => "Service",
-            _ => &self.raw.kind.kind,
+    /// What a message speaks of.
+    pub fn about(&self) -> About {
+        self.raw.about()
+    }
+}
+
+impl RawRequest {
+    fn about(&self) -> About {
+        About {
+            kind: kind_of(&self.resource.resource).unwrap_or(&self.kind.kind).to_owned(),
+            namespace: self.namespace.clone(),
+            name: self.name().to_owned(),
         }
     }
 
     /// Name of the object; the prefix of its name while that is to be generated.
-    pub fn name(&self) -> &str {
-        let raw = &self.raw;
-        let generated = || raw.object.as_ref()?.pointer("/metadata/generateName")?.as_str();
-        if raw.name.is_empty() { generated().unwrap_or_default() } else { &raw.name }
+    fn name(&self) -> &str {
+        let generated = || self.object.as_ref()?.pointer("/metadata/generateName")?.as_str();
+        if self.name.is_empty() { generated().unwrap_or_default() } else { &self.name }
     }
 }
 
@@ -257,7 +304,7 @@ mod tests {
     fn a_generated_name_stands_in_for_the_name() {
         let body = review(json!({"uid": "u", "operation": "CREATE", "resource": {"resource": "pods"},
             "object": {"metadata": {"generateName": "web-"}}}));
-        assert_eq!(Review::parse(&body).unwrap().name(), "web-");
+        assert_eq!(Review::parse(&body).unwrap().request().name, "web-");
     }
 
     #[test]
@@ -297,11 +344,11 @@ mod tests {
         );
         for (body, expected) in [
             (deep.into_bytes(), "recursion limit exceeded"),
-            (review(json!({"uid": "u", "operation": "MERGE"})), "request.operation \"MERGE\" is not known"),
+            (review(json!({"uid": "u", "operation": "MERGE"})), "request.operation \"MERGE\" is not known."),
             (review(json!({"uid": "u", "operation": "CREATE"})), "request.resource is missing"),
             (review(json!({"uid": "u", "namespace": 5})), "invalid type: integer `5`"),
         ] {
-            let ReviewError::Undecidable { uid, reason } = Review::parse(&body).unwrap_err() else { panic!() };
+            let ReviewError::Undecidable { uid, reason, .. } = Review::parse(&body).unwrap_err() else { panic!() };
             assert_eq!(uid, "u");
             assert!(reason.contains(expected), "{reason}");
         }

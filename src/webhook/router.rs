@@ -16,7 +16,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant as Deadline, timeout_at};
 
 use super::metrics::WebhookMetrics;
-use super::review::{self, Review, ReviewError};
+use super::review::{self, About, Review, ReviewError};
 use super::warnings;
 use crate::domain::admission::{self, Shaped};
 use crate::domain::rules::Rule;
@@ -156,7 +156,7 @@ async fn admit(state: &Arc<WebhookState>, endpoint: Endpoint, body: Body, permit
     let parsed = spawn_blocking(move || Review::parse(&body)).await;
     let review = match parsed {
         Ok(Ok(review)) => review,
-        Ok(Err(ReviewError::Undecidable { uid, reason })) => {
+        Ok(Err(ReviewError::Undecidable { uid, about, reason })) => {
             let violation = Violation {
                 rule: Rule::Malformed,
                 fact: reason,
@@ -164,7 +164,7 @@ async fn admit(state: &Arc<WebhookState>, endpoint: Endpoint, body: Body, permit
                          maintainers of Weightlock."
                     .into(),
             };
-            return undecided(state, endpoint, &uid, ("object", "", ""), violation);
+            return undecided(state, endpoint, &uid, &about, violation);
         }
         Ok(Err(error)) => return plain("bad_request", StatusCode::BAD_REQUEST, &error.to_string()),
         Err(error) => return plain("failed", StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
@@ -184,13 +184,12 @@ async fn admit(state: &Arc<WebhookState>, endpoint: Endpoint, body: Body, permit
         Err(_) => {
             let violation = Violation {
                 rule: Rule::NotSynced,
-                fact: format!("the decision took longer than {} ms", state.deadline.as_millis()),
+                fact: format!("the decision took longer than {} ms.", state.deadline.as_millis()),
                 remedy: "try again; if it stays so, look at the logs and the load of the webhook's pods \
                          (docs/recovery.md)."
                     .into(),
             };
-            let about = (review.kind(), review.request().namespace, review.name());
-            undecided(state, endpoint, &review.uid, about, violation)
+            undecided(state, endpoint, &review.uid, &review.about(), violation)
         }
     }
 }
@@ -202,12 +201,12 @@ fn decide(state: &WebhookState, endpoint: Endpoint, review: &Review) -> Outcome 
         let kinds: Vec<&str> = world.unsynced.iter().copied().collect();
         let violation = Violation {
             rule: Rule::NotSynced,
-            fact: format!("the webhook has not yet listed {}, so it cannot tell what is permitted", kinds.join(", ")),
+            fact: format!("the webhook has not yet listed {}, so it cannot tell what is permitted.", kinds.join(", ")),
             remedy: "try again in a few seconds; if it stays so, look at the logs of the webhook's pods \
                      (docs/recovery.md)."
                 .into(),
         };
-        return undecided(state, endpoint, &review.uid, (review.kind(), request.namespace, review.name()), violation);
+        return undecided(state, endpoint, &review.uid, &review.about(), violation);
     }
     match endpoint.webhook {
         Webhook::Mutate => {
@@ -226,8 +225,7 @@ fn decide(state: &WebhookState, endpoint: Endpoint, review: &Review) -> Outcome 
                 let verdict = if decision.warnings.is_empty() { "allowed" } else { "warned" };
                 return reply(verdict, &review::allow(&review.uid, &decision.warnings));
             }
-            let about = (review.kind(), request.namespace, review.name());
-            deny(state, "denied", &review.uid, about, &decision)
+            deny(state, "denied", &review.uid, &review.about(), &decision)
         }
     }
 }
@@ -238,7 +236,7 @@ fn undecided(
     state: &WebhookState,
     endpoint: Endpoint,
     uid: &str,
-    about: (&str, &str, &str),
+    about: &About,
     violation: Violation,
 ) -> Outcome {
     if endpoint.audit {
@@ -252,7 +250,7 @@ fn deny(
     state: &WebhookState,
     verdict: &'static str,
     uid: &str,
-    (kind, namespace, name): (&str, &str, &str),
+    About { kind, namespace, name }: &About,
     decision: &Decision,
 ) -> Outcome {
     for violation in &decision.violations {

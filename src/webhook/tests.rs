@@ -173,7 +173,7 @@ async fn a_body_beyond_the_limit_is_refused() {
 async fn deep_nesting_is_denied_as_malformed() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let body = format!(
-        r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{{"uid":"u-9","operation":"CREATE","object":{deep}}}}}"#
+        r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{{"uid":"u-9","operation":"CREATE","resource":{{"resource":"pods"}},"namespace":"llm","name":"deep","object":{deep}}}}}"#
     );
     for path in [VALIDATE, MUTATE] {
         let (status, answer) = post(&usual(), path, body.clone()).await;
@@ -181,6 +181,7 @@ async fn deep_nesting_is_denied_as_malformed() {
         assert_eq!((&answer["response"]["uid"], &answer["response"]["allowed"]), (&json!("u-9"), &json!(false)));
         let text = answer["response"]["status"]["message"].as_str().unwrap();
         assert!(text.contains("[WL-902]") && text.contains("recursion limit exceeded"), "{text}");
+        assert!(text.contains("in Pod llm/deep"), "{text}");
     }
 }
 
@@ -233,7 +234,7 @@ async fn too_many_at_once_are_turned_away_and_counted() {
     RELEASED.store(true, Ordering::SeqCst);
     assert_eq!(held.await.unwrap().1["response"]["allowed"], json!(true));
 
-    let mut registry = prometheus_client::registry::Registry::with_prefix("weightlock");
+    let mut registry = prometheus_client::registry::Registry::default();
     metrics.register(&mut registry);
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
