@@ -96,7 +96,7 @@ impl Writer {
         let api = self.api::<K>(&id);
         let live = api.get_opt(&id.name).await.map_err(|error| ReconcileError::api("get", id.clone(), error))?;
         let Some(live) = live else {
-            return self.write::<K>(&api, &id, wanted, None).await;
+            return self.write(&api, &id, wanted, None).await;
         };
         let live = to_value(&id, &live)?;
         check_ownership(&id, &live)?;
@@ -116,7 +116,7 @@ impl Writer {
             self.settle(&id, wanted, &live);
             return Ok(Applied::Unchanged);
         }
-        self.write::<K>(&api, &id, wanted, Some(live)).await
+        self.write(&api, &id, wanted, Some(live)).await
     }
 
     /// Whether a live object from a watch is what an earlier [`Writer::apply`] of the same desired object left. It saves
@@ -152,16 +152,13 @@ impl Writer {
         self.repairs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn write<K>(
+    async fn write(
         &self,
         api: &Api<DynamicObject>,
         id: &ObjectId,
         wanted: Value,
         live: Option<Value>,
-    ) -> Result<Applied, ReconcileError>
-    where
-        K: Resource<DynamicType = ()>,
-    {
+    ) -> Result<Applied, ReconcileError> {
         // Only a departure from what we had put in place is someone else's doing; a new desired state is ours.
         let drifted = self.lock().get(id).is_some_and(|settled| settled.desired == wanted);
         if drifted {
