@@ -1,5 +1,8 @@
 //! The examples are decided as their comments say, with the text that they promise. A cluster is not needed for it.
 
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;

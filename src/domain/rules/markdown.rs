@@ -46,7 +46,7 @@ fn section(page: &mut String, rule: Rule) {
         text.title,
         text.summary,
         // Angle brackets would be taken for HTML.
-        text.remedy.replace('<', "*").replace('>', "*"),
+        text.remedy.replace(['<', '>'], "*"),
         text.example,
         rings.join(", "),
     );
