@@ -103,8 +103,10 @@ startupProbe:
   failureThreshold: 60
 livenessProbe:
   httpGet: {path: /livez, port: health}
-  periodSeconds: 10
-  timeoutSeconds: 3
+  # A restart cures a process that hangs, not a node that is short of CPU: two minutes tell the one from the other.
+  periodSeconds: 20
+  timeoutSeconds: 5
+  failureThreshold: 6
 readinessProbe:
   httpGet: {path: /readyz, port: health}
   periodSeconds: 2
