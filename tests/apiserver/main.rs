@@ -5,6 +5,9 @@
 //! `e2e/cluster/cluster --name apitest up --control-plane-only` and kept for the next run. Never skipped: without an
 //! API server every test fails and says why.
 
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod crds;
 mod harness;
 mod policies;
