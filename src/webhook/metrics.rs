@@ -50,8 +50,16 @@ impl Default for WebhookMetrics {
 impl WebhookMetrics {
     /// Adds the metrics to a registry.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("weightlock_admission_requests", "Admission requests by webhook and verdict", self.requests.clone());
-        registry.register("weightlock_admission_rules", "Broken rules, by effect: denied or warned", self.rules.clone());
+        registry.register(
+            "weightlock_admission_requests",
+            "Admission requests by webhook and verdict",
+            self.requests.clone(),
+        );
+        registry.register(
+            "weightlock_admission_rules",
+            "Broken rules, by effect: denied or warned",
+            self.rules.clone(),
+        );
         registry.register("weightlock_admission_duration_seconds", "Time to answer, by webhook", self.duration.clone());
         registry.register(
             "weightlock_webhook_certificate_expiry_timestamp_seconds",

@@ -232,13 +232,7 @@ fn decide(state: &WebhookState, endpoint: Endpoint, review: &Review) -> Outcome 
 
 /// The answer where there is no decision: a denial, or a warning where an environment is in Audit mode and an outage of
 /// ours must not be felt.
-fn undecided(
-    state: &WebhookState,
-    endpoint: Endpoint,
-    uid: &str,
-    about: &About,
-    violation: Violation,
-) -> Outcome {
+fn undecided(state: &WebhookState, endpoint: Endpoint, uid: &str, about: &About, violation: Violation) -> Outcome {
     if endpoint.audit {
         state.metrics.rule(violation.rule.id(), "warned");
         return reply("undecided", &review::allow(uid, &[violation.to_string()]));
