@@ -119,13 +119,13 @@ pub fn unique(prefix: &str) -> String {
     format!("{prefix}-{:x}-{count}", since.as_millis() & 0xffff_ffff)
 }
 
-/// Repeats `attempt` until it succeeds, for at most 40 seconds.
+/// Repeats `attempt` until it succeeds, for at most a minute: the lease of an earlier run may have to run out first.
 pub async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(40);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         match attempt().await {
             Ok(value) => return value,
-            Err(why) if Instant::now() > deadline => panic!("not within 40 s: {what}; last: {why}"),
+            Err(why) if Instant::now() > deadline => panic!("not within 60 s: {what}; last: {why}"),
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }

@@ -26,13 +26,13 @@ async fn a_follower_leads_soon_after_a_release_and_only_after_the_lease_ran_out_
     leader.release().await;
     let started = Instant::now();
     let leader = two.acquire(&never).await.unwrap();
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?} after a release", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?} after a release", started.elapsed());
 
     drop(leader);
     let started = Instant::now();
     one.acquire(&never).await.unwrap();
     let took = started.elapsed();
-    assert!(took >= Duration::from_secs(14) && took < Duration::from_secs(25), "{took:?} after a crash");
+    assert!(took >= Duration::from_secs(29) && took < Duration::from_secs(60), "{took:?} after a crash");
 }
 
 #[tokio::test]
