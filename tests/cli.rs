@@ -164,3 +164,98 @@ fn what_cannot_be_checked_is_an_error_and_never_allowed() {
         assert_eq!(ran.out, "", "{args:?}");
     }
 }
+
+/// The cluster that the walk-through declares, as a directory of manifests.
+fn walk_through() -> tempfile::TempDir {
+    let world = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(format!("{}/examples", env!("CARGO_MANIFEST_DIR"))).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_file() {
+            fs::copy(entry.path(), world.path().join(entry.file_name())).unwrap();
+        }
+    }
+    world
+}
+
+/// The example at this path in the walk-through, decided on there.
+fn check_example(example: &str, more: &[&str]) -> Ran {
+    let world = walk_through();
+    let example = format!("{}/examples/{example}", env!("CARGO_MANIFEST_DIR"));
+    let args = ["check", "-f", &example, "--manifests", world.path().to_str().unwrap()];
+    plugin(&[&args, more].concat(), "")
+}
+
+#[test]
+fn check_allows_the_good_example() {
+    let ran = check_example("good/model-server.yaml", &[]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "Pod llm-serving/vllm: allowed\n"), "{}", ran.err);
+}
+
+#[test]
+fn check_refuses_the_bad_examples_with_the_rules_they_name() {
+    let directory = format!("{}/examples/bad", env!("CARGO_MANIFEST_DIR"));
+    let mut refused = 0;
+    for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        let text = fs::read_to_string(entry.path()).unwrap();
+        let rules: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# Expect: [")).collect();
+        // Admission puts the verifier in the place of what pretends to be it, so nothing is left to refuse.
+        if name == "own-verifier.yaml" {
+            continue;
+        }
+        let ran = check_example(&format!("bad/{name}"), &[]);
+        assert_eq!(ran.code, 1, "{name}: {}{}", ran.out, ran.err);
+        assert!(!rules.is_empty(), "{name}");
+        for rule in rules {
+            assert!(ran.out.contains(&format!("[{rule}")), "{name}: {}", ran.out);
+        }
+        refused += 1;
+    }
+    assert!(refused >= 5, "{refused}");
+}
+
+#[test]
+fn the_json_of_check_has_rule_fact_and_remedy() {
+    let ran = check_example("bad/wrong-service-account.yaml", &["-o", "json"]);
+    assert_eq!(ran.code, 1);
+    let json: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(json["allowed"], false);
+    let violation = &json["verdicts"][0]["violations"][0];
+    assert_eq!(violation["rule"], "WL-102");
+    assert!(
+        violation["fact"].as_str().unwrap().contains("not permitted for service account \"default\""),
+        "{violation}"
+    );
+    assert!(violation["remedy"].as_str().unwrap().starts_with("set spec.serviceAccountName"), "{violation}");
+}
+
+#[test]
+fn check_sees_through_the_templates_of_workloads() {
+    let template = "{spec: {containers: [{name: c, image: i, volumeMounts: [{name: w, mountPath: /w}]}], volumes: [{name: w, hostPath: {path: /mnt/weights/orion-70b}}]}}";
+    let world = walk_through();
+    let directory = world.path().to_str().unwrap();
+    for (kind, spec) in [
+        ("apps/v1, kind: Deployment", format!("{{template: {template}}}")),
+        ("batch/v1, kind: CronJob", format!("{{jobTemplate: {{spec: {{template: {template}}}}}}}")),
+        (
+            "leaderworkerset.x-k8s.io/v1, kind: LeaderWorkerSet",
+            format!("{{leaderWorkerTemplate: {{workerTemplate: {template}}}}}"),
+        ),
+    ] {
+        let object = format!("{{apiVersion: {kind}, metadata: {{name: n, namespace: research}}, spec: {spec}}}");
+        let ran = plugin(&["check", "-f", "-", "--manifests", directory], &object);
+        assert_eq!(ran.code, 1, "{kind}: {}{}", ran.out, ran.err);
+        assert!(ran.out.contains("[WL-101] volume \"w\" is WeightArtifact \"orion-70b-v3\""), "{kind}: {}", ran.out);
+    }
+}
+
+#[test]
+fn check_says_which_storage_it_could_not_recognise() {
+    let artifact = format!("{}/examples/30-artifact.yaml", env!("CARGO_MANIFEST_DIR"));
+    let ran = plugin(&["check", "-f", "-", "--manifests", &artifact], "{apiVersion: v1, kind: ConfigMap}");
+    assert_eq!(ran.code, 0);
+    assert!(
+        ran.err.contains("Note: location \"serving\" of WeightArtifact \"orion-70b-v3\" cannot be told"),
+        "{}",
+        ran.err
+    );
+}

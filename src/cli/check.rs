@@ -50,41 +50,53 @@ pub async fn run(
     connection: &ConnectionArgs,
     input: &mut dyn Read,
     out: &mut dyn Write,
+    err: &mut dyn Write,
 ) -> Result<bool, CliError> {
     let mut documents = Vec::new();
     for file in &args.filenames {
         documents.extend(manifests::read(file, input)?);
     }
-    let verdicts = match &args.manifests {
+    let (mut world, subjects, to_come) = match &args.manifests {
         Some(directory) => {
             let held = manifests::read(directory, &mut std::io::empty())?;
-            offline(held, documents, connection.namespace.as_deref().unwrap_or("default"))?
+            let namespace = connection.namespace.as_deref().unwrap_or("default");
+            let subjects = all_subjects(&documents, namespace)?;
+            let objects = held.into_iter().map(|document| document.object).collect();
+            let world = index::from_objects(objects, Settings::default())?;
+            (world, subjects, to_come(&documents, namespace))
         }
         None => {
             let connected = connection.connect().await?;
             let settings = connection.settings(&connected.client).await?;
             let subjects = all_subjects(&documents, &connected.namespace)?;
-            let mut world = index::snapshot(&connected.client, settings.clone()).await?;
-            let to_come = to_come(&documents, &subjects, &connected.namespace);
-            add_absent(&mut world, index::from_objects(to_come, settings)?);
-            subjects.iter().map(|subject| judge(&world, subject)).collect()
+            let world = index::snapshot(&connected.client, settings).await?;
+            (world, subjects, to_come(&documents, &connected.namespace))
         }
     };
+    let claims = subjects.iter().flat_map(|subject| subject.claims.iter().cloned());
+    add_absent(&mut world, index::from_objects(to_come.into_iter().chain(claims).collect(), Settings::default())?);
+    for note in unresolved(&world) {
+        writeln!(err, "Note: {note}")?;
+    }
+    let verdicts: Vec<_> = subjects.iter().map(|subject| judge(&world, subject)).collect();
     print(&verdicts, args.output, out)?;
     Ok(verdicts.iter().all(|verdict| verdict.allowed))
 }
 
-/// The verdicts on documents in a world of manifests.
-///
-/// # Errors
-/// Where a manifest cannot be read.
-pub fn offline(held: Vec<Document>, documents: Vec<Document>, namespace: &str) -> Result<Vec<Verdict>, CliError> {
-    let subjects = all_subjects(&documents, namespace)?;
-    let objects = held.into_iter().map(|document| document.object).collect();
-    let mut world = index::from_objects(objects, Settings::default())?;
-    let to_come = to_come(&documents, &subjects, namespace);
-    add_absent(&mut world, index::from_objects(to_come, Settings::default())?);
-    Ok(subjects.iter().map(|subject| judge(&world, subject)).collect())
+/// Storage of artifacts that cannot be told from what is known: nobody could recognise a mount of it.
+fn unresolved(world: &World) -> Vec<String> {
+    let mut notes = Vec::new();
+    for artifact in world.artifacts.values() {
+        for (location, key) in world.keys_of(artifact) {
+            if let Err(why) = key {
+                notes.push(format!(
+                    "location {:?} of WeightArtifact {:?} cannot be told ({why}), so that a mount of it is not recognised.",
+                    location.name, artifact.name
+                ));
+            }
+        }
+    }
+    notes
 }
 
 fn all_subjects(documents: &[Document], namespace: &str) -> Result<Vec<Subject>, CliError> {
@@ -99,8 +111,8 @@ fn all_subjects(documents: &[Document], namespace: &str) -> Result<Vec<Subject>,
 }
 
 /// Claims and volumes that are applied together with the pods.
-fn to_come(documents: &[Document], subjects: &[Subject], namespace: &str) -> Vec<Value> {
-    let storage = documents
+fn to_come(documents: &[Document], namespace: &str) -> Vec<Value> {
+    documents
         .iter()
         .map(|document| &document.object)
         .filter(|object| {
@@ -116,8 +128,8 @@ fn to_come(documents: &[Document], subjects: &[Subject], namespace: &str) -> Vec
                 metadata.entry("namespace").or_insert_with(|| namespace.into());
             }
             object
-        });
-    storage.chain(subjects.iter().flat_map(|subject| subject.claims.iter().cloned())).collect()
+        })
+        .collect()
 }
 
 /// Adds storage that is not there yet. What is there stays as it is: applying a file does not rebind a claim.
@@ -134,7 +146,7 @@ fn print(verdicts: &[Verdict], format: OutputFormat, out: &mut dyn Write) -> Res
     match format {
         OutputFormat::Json => {
             let allowed = verdicts.iter().all(|verdict| verdict.allowed);
-            let json = serde_json::json!({"allowed": allowed, "pods": verdicts});
+            let json = serde_json::json!({"allowed": allowed, "verdicts": verdicts});
             writeln!(out, "{json:#}")?;
         }
         OutputFormat::Text => {
@@ -142,7 +154,10 @@ fn print(verdicts: &[Verdict], format: OutputFormat, out: &mut dyn Write) -> Res
                 out.write_all(verdict.text().as_bytes())?;
             }
             if verdicts.is_empty() {
-                writeln!(out, "There is no pod and no template of one in what was given: nothing to refuse.")?;
+                writeln!(
+                    out,
+                    "There is nothing in what was given that a rule decides on: no pod, no template of one, no claim, no volume."
+                )?;
             }
         }
     }

@@ -81,11 +81,12 @@ fn subject(namespace: &str, name: &str, pod: &Value) -> Subject {
         fields.remove("status");
     }
     Subject {
+        resource: "pods",
         origin: String::new(),
         kind: "Pod".into(),
         namespace: namespace.into(),
         name: name.into(),
-        pod,
+        object: pod,
         claims: Vec::new(),
     }
 }

@@ -1,4 +1,4 @@
-//! Asks the domain about pods, as the webhooks would: mutation, then validation of what came of it.
+//! Asks the domain, as admission would: mutation, then validation of what came of it.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::subject::Subject;
 use crate::domain::admission::{decide, denial_text, shape};
 use crate::domain::{Decision, Operation, Request, User, World};
 
-/// What is said of one pod.
+/// What is said of one object.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verdict {
@@ -44,13 +44,13 @@ pub struct BrokenRule {
     pub remedy: String,
 }
 
-/// Decides on the creation of a pod.
+/// Decides on the creation of an object.
 pub fn judge(world: &World, subject: &Subject) -> Verdict {
-    let named = subject.pod.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let named = subject.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
     let request = |object| Request {
         operation: Operation::Create,
         group: "",
-        resource: "pods",
+        resource: subject.resource,
         subresource: None,
         namespace: &subject.namespace,
         name: named,
@@ -58,8 +58,8 @@ pub fn judge(world: &World, subject: &Subject) -> Verdict {
         object: Some(object),
         old_object: None,
     };
-    let shaped = shape(world, &request(&subject.pod));
-    let decision = decide(world, &request(shaped.object.as_ref().unwrap_or(&subject.pod)));
+    let shaped = shape(world, &request(&subject.object));
+    let decision = decide(world, &request(shaped.object.as_ref().unwrap_or(&subject.object)));
     verdict(subject, decision, shaped.warnings)
 }
 
@@ -91,10 +91,18 @@ fn verdict(subject: &Subject, decision: Decision, mut warnings: Vec<String>) -> 
 }
 
 impl Verdict {
+    fn place(&self) -> String {
+        match (self.namespace.as_str(), self.name.as_str()) {
+            ("", name) => name.into(),
+            (namespace, "") => format!("{namespace}/(new)"),
+            (namespace, name) => format!("{namespace}/{name}"),
+        }
+    }
+
     /// The verdict for people.
     pub fn text(&self) -> String {
         let mut text = match self.allowed {
-            true => format!("{} {}/{}: allowed\n", self.kind, self.namespace, self.name),
+            true => format!("{} {}: allowed\n", self.kind, self.place()),
             false => format!("{}\n", self.denial.trim_end()),
         };
         for warning in &self.warnings {

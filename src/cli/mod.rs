@@ -70,7 +70,9 @@ pub struct Console<'a> {
 pub async fn run(cli: &Cli, console: &mut Console<'_>) -> Result<u8, CliError> {
     let refused = |allowed: bool| u8::from(!allowed);
     match &cli.command {
-        Command::Check(args) => check::run(args, &cli.connection, console.input, console.out).await.map(refused),
+        Command::Check(args) => {
+            check::run(args, &cli.connection, console.input, console.out, console.err).await.map(refused)
+        }
         Command::Impact(args) => impact::run(args, &cli.connection, console.out).await.map(refused),
         Command::Explain { rule } => {
             console.out.write_all(explain::explain(rule.as_deref())?.as_bytes())?;

@@ -1,4 +1,4 @@
-//! The pods that an object would make: itself, or those of its templates.
+//! What an object would make that rules decide on: a pod, the pods of its templates, a claim, a volume.
 
 use serde_json::{Map, Value, json};
 
@@ -9,24 +9,26 @@ const MAX_ORDINALS: u64 = 64;
 /// How deep templates are looked for in objects of kinds that are not known.
 const MAX_DEPTH: usize = 16;
 
-/// A pod that would be made.
+/// Something that would be made and is decided on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Subject {
+    /// The resource that would be made, such as `pods`.
+    pub resource: &'static str,
     /// Where the object came from.
     pub origin: String,
     /// Kind of the object that was given.
     pub kind: String,
-    /// Its namespace.
+    /// Its namespace; empty for a volume.
     pub namespace: String,
     /// Its name, for a StatefulSet with claims of its own that of the pod; empty if it is to be generated.
     pub name: String,
-    /// The pod.
-    pub pod: Value,
+    /// The object that would be made.
+    pub object: Value,
     /// Claims that would be made for the pod.
     pub claims: Vec<Value>,
 }
 
-/// The pods that an object would make; none if it makes none. `namespace` is for objects that name none.
+/// What an object would make; nothing if no rule decides on it. `namespace` is for objects that name none.
 ///
 /// # Errors
 /// Where an object of a kind that makes pods has no template.
@@ -36,15 +38,23 @@ pub fn subjects(document: &Document, namespace: &str) -> Result<Vec<Subject>, St
     let kind = text("/kind");
     let named = text("/metadata/namespace");
     let base = Subject {
+        resource: "pods",
         origin: document.origin.clone(),
         kind: kind.into(),
         namespace: if named.is_empty() { namespace } else { named }.into(),
         name: text("/metadata/name").into(),
-        pod: Value::Null,
+        object: Value::Null,
         claims: Vec::new(),
     };
     let pointer = match (text("/apiVersion").split_once('/').map_or("", |(group, _)| group), kind) {
-        ("", "Pod") => return Ok(vec![pod_itself(base, object)]),
+        ("", "Pod") => return Ok(vec![itself(base, object)]),
+        ("", "PersistentVolumeClaim") => {
+            return Ok(vec![itself(Subject { resource: "persistentvolumeclaims", ..base }, object)]);
+        }
+        ("", "PersistentVolume") => {
+            let volume = Subject { resource: "persistentvolumes", namespace: String::new(), ..base };
+            return Ok(vec![Subject { object: object.clone(), ..volume }]);
+        }
         ("", "PodTemplate") => "/template",
         ("", "ReplicationController")
         | ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet")
@@ -67,15 +77,15 @@ pub fn subjects(document: &Document, namespace: &str) -> Result<Vec<Subject>, St
     }
 }
 
-fn pod_itself(base: Subject, object: &Value) -> Subject {
-    let mut pod = object.clone();
+fn itself(base: Subject, object: &Value) -> Subject {
+    let mut object = object.clone();
     // Where metadata is no object, the decision says so.
-    if let Some(fields) = pod.as_object_mut()
+    if let Some(fields) = object.as_object_mut()
         && let Some(metadata) = fields.entry("metadata").or_insert_with(|| json!({})).as_object_mut()
     {
         metadata.insert("namespace".into(), base.namespace.as_str().into());
     }
-    Subject { pod, ..base }
+    Subject { object, ..base }
 }
 
 fn from_template(base: Subject, template: &Value) -> Subject {
@@ -87,7 +97,7 @@ fn from_template(base: Subject, template: &Value) -> Subject {
     metadata.insert("generateName".into(), format!("{}-", base.name).into());
     metadata.insert("namespace".into(), base.namespace.as_str().into());
     let spec = template.get("spec").cloned().unwrap_or_default();
-    Subject { pod: json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}), ..base }
+    Subject { object: json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}), ..base }
 }
 
 /// A StatefulSet makes claims, and mounts them: what is behind a claim that is already there may differ from pod to pod.
@@ -97,7 +107,7 @@ fn stateful(base: &Subject, object: &Value, template: &Value, list: &[Value]) ->
     let pods = (start..start.saturating_add(replicas)).map(|ordinal| {
         let mut subject = from_template(base.clone(), template);
         subject.name = format!("{}-{ordinal}", base.name);
-        let Some(spec) = subject.pod.get_mut("spec").and_then(Value::as_object_mut) else { return subject };
+        let Some(spec) = subject.object.get_mut("spec").and_then(Value::as_object_mut) else { return subject };
         let mut volumes = spec.get("volumes").and_then(Value::as_array).cloned().unwrap_or_default();
         for claim_template in list {
             let volume = claim_template.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
@@ -166,8 +176,8 @@ mod tests {
                 (kind, "ns", "n")
             );
             let metadata = json!({"labels": {"a": "b"}, "generateName": "n-", "namespace": "ns"});
-            assert_eq!(found[0].pod["metadata"], metadata, "{kind}");
-            assert_eq!(found[0].pod["spec"], template()["spec"], "{kind}");
+            assert_eq!(found[0].object["metadata"], metadata, "{kind}");
+            assert_eq!(found[0].object["spec"], template()["spec"], "{kind}");
         }
     }
 
@@ -175,8 +185,19 @@ mod tests {
     fn a_pod_is_itself_and_other_kinds_are_no_pods() {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"x": 1}});
         let found = of(pod).unwrap();
-        assert_eq!((found[0].namespace.as_str(), &found[0].pod["spec"]), ("fallback", &json!({"x": 1})));
+        assert_eq!((found[0].namespace.as_str(), &found[0].object["spec"]), ("fallback", &json!({"x": 1})));
         assert_eq!(of(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "p"}})), Ok(vec![]));
+    }
+
+    #[test]
+    fn claims_and_volumes_are_decided_on_too() {
+        let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c"}});
+        let found = of(claim).unwrap();
+        assert_eq!((found[0].resource, found[0].namespace.as_str()), ("persistentvolumeclaims", "fallback"));
+        let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "v"}});
+        let found = of(volume.clone()).unwrap();
+        assert_eq!((found[0].resource, found[0].namespace.as_str()), ("persistentvolumes", ""));
+        assert_eq!(found[0].object, volume);
     }
 
     #[test]
@@ -197,7 +218,7 @@ mod tests {
         let found = of(set).unwrap();
         assert_eq!(found.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["s-0", "s-1"]);
         let volume = json!([{"name": "w", "persistentVolumeClaim": {"claimName": "w-s-1"}}]);
-        assert_eq!(found[1].pod["spec"]["volumes"], volume);
+        assert_eq!(found[1].object["spec"]["volumes"], volume);
         assert_eq!(found[1].claims[0]["metadata"], json!({"name": "w-s-1", "namespace": "fallback"}));
         assert_eq!(found[1].claims[0]["spec"], json!({"volumeName": "pv"}));
     }

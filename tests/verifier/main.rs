@@ -1,0 +1,9 @@
+//! The verifier against directories on disk.
+
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod mutations;
+mod program;
+mod reasons;
+mod volume;
