@@ -50,7 +50,8 @@ pub struct RegisterArgs {
 }
 
 fn failed(fact: impl Into<String>, remedy: impl Into<String>) -> CliError {
-    CliError::Register { fact: fact.into(), remedy: remedy.into() }
+    let fact = fact.into();
+    CliError::Register { fact: fact.trim_end_matches(['.', '\n']).into(), remedy: remedy.into() }
 }
 
 /// Registers the claim. Whatever it made besides the WeightArtifact is removed again, also when it fails or is interrupted.
@@ -230,19 +231,32 @@ async fn follow(
                         LogParams { container: Some(CONTAINER.into()), tail_lines: Some(1), ..LogParams::default() };
                     // Progress only: the log is read in full once the pod has ended.
                     if let Ok(line) = pods.logs(&pod.name_any(), &last).await
-                        && !line.starts_with("weightlock-manifest")
+                        && is_progress(&line)
                     {
                         say(line.trim().to_owned(), err);
                     }
                 }
                 Stage::Ended(0, _) => return read_log(&pods, &pod.name_any()).await,
                 Stage::Ended(code, message) => {
-                    return Err(failed(format!("the claim cannot be hashed: {}", message.trim()), remedy(code)));
+                    return Err(failed(
+                        format!("the claim cannot be hashed: {}", without_remedy(&message)),
+                        remedy(code),
+                    ));
                 }
             },
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// The verifier's message without its remedy: here there is a better one.
+fn without_remedy(message: &str) -> &str {
+    message.split("\nRemedy: ").next().unwrap_or(message).trim()
+}
+
+/// Whether a line of the verifier's log says how far it is.
+fn is_progress(line: &str) -> bool {
+    line.contains("/s, ") && line.trim_end().ends_with("left")
 }
 
 /// Says why the Job has no pod, if it says so: a refusal by admission or a quota.
@@ -268,11 +282,17 @@ async fn no_pod_yet(connected: &Connection, job: &str) -> Result<(), CliError> {
     let selector = ListParams::default().fields(&format!("involvedObject.name={job},reason=FailedCreate"));
     // Without the right to read events, the Job's own condition is all there is to go by.
     let Ok(list) = events.list(&selector).await else { return Ok(()) };
-    match list.items.into_iter().next() {
+    // A webhook that does not answer passes; a refusal or a quota does not.
+    let refusal = list
+        .items
+        .into_iter()
+        .filter_map(|event| event.message)
+        .find(|message| ["denied the request", "forbidden"].iter().any(|sign| message.contains(sign)));
+    match refusal {
         None => Ok(()),
-        Some(event) => Err(failed(
-            format!("the pod of the Job is refused: {}", event.message.unwrap_or_default()),
-            "Do what the refusal says. Storage that belongs to a WeightArtifact already needs no registration: add a location to that one.",
+        Some(message) => Err(failed(
+            format!("the pod of the Job is refused: {message}"),
+            "Do what the refusal says. Storage of a WeightArtifact that exists needs no second one: add a location to it.",
         )),
     }
 }
@@ -316,4 +336,27 @@ async fn declare(connected: &Connection, artifact: &WeightArtifact, err: &mut dy
     }
     writeln!(err, "It is declared, but not in force yet: {last}. Look at: kubectl describe weightartifact {name}")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_progress_of_the_verifier_is_passed_on() {
+        assert!(is_progress("(new): 12.0 GiB of 120.0 GiB (10%), 1.2 GiB/s, 1m30s left\n"));
+        assert!(!is_progress("weightlock-manifest-end: {}"));
+        assert!(!is_progress("Remedy: what is left"));
+    }
+
+    #[test]
+    fn there_is_one_remedy_and_one_full_stop() {
+        let message =
+            "Not hashed (exit code 22): 1 finding\n[MissingFile] \"v4\": there is no such directory\nRemedy: x.\n";
+        let error = failed(format!("the claim cannot be hashed: {}.", without_remedy(message)), "Name it (--path).");
+        assert_eq!(
+            error.to_string(),
+            "the claim cannot be hashed: Not hashed (exit code 22): 1 finding\n[MissingFile] \"v4\": there is no such directory.\nName it (--path)."
+        );
+    }
 }

@@ -135,6 +135,20 @@ impl Reason {
     }
 }
 
+impl Reason {
+    /// What to do about it where a manifest was to be made.
+    pub fn remedy_of_hashing(self) -> &'static str {
+        match self {
+            Self::MissingFile => "name the directory that holds the weights (--path), and check that they are there",
+            Self::ChangedWhileRead => "hash it again once nobody writes to it",
+            Self::UnreadableDirectory | Self::UnreadableFile => {
+                "hash as a user that can read it (register: --run-as-user), and look at the storage if it is an I/O error"
+            }
+            other => other.remedy(),
+        }
+    }
+}
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Finding {

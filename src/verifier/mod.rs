@@ -108,7 +108,7 @@ fn digest(args: &DigestArgs, around: &mut Surroundings<'_>) -> u8 {
     if let Some(target) = target
         && let Err(error) = store::write(&args.root, args.path.as_deref(), target, &manifest)
     {
-        let message = format!("Undecided (exit code {}): the manifest cannot be written: {error}\n", exit::OUTPUT);
+        let message = format!("Not hashed (exit code {}): the manifest cannot be written: {error}\n", exit::OUTPUT);
         report::write_termination_message(around.termination_log, &message);
         let _ = around.stderr.write_all(message.as_bytes());
         return exit::OUTPUT;

@@ -51,6 +51,8 @@ pub struct Report {
     pub findings: Findings,
     /// Whether the content was read.
     pub content_read: bool,
+    /// Whether a manifest was to be made, rather than one be verified.
+    pub hashing: bool,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -87,12 +89,12 @@ impl Report {
     /// The report of a verification.
     pub fn new(verification: Verification, elapsed: Duration) -> Self {
         let Verification { artifacts, findings, content_read } = verification;
-        Self { artifacts, findings, content_read, elapsed }
+        Self { artifacts, findings, content_read, hashing: false, elapsed }
     }
 
     /// The report of a command that made no manifest.
     pub fn without_manifest(findings: Findings, elapsed: Duration) -> Self {
-        Self { artifacts: Vec::new(), findings, content_read: false, elapsed }
+        Self { artifacts: Vec::new(), findings, content_read: false, hashing: true, elapsed }
     }
 
     /// How it ended.
@@ -139,12 +141,17 @@ impl Report {
         let artifacts: std::collections::BTreeSet<&str> =
             self.findings.kept().map(|finding| finding.artifact.as_str()).collect();
         let named = artifacts.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
-        let head = format!(
-            "{:?} (exit code {}): {total} {} in WeightArtifact {named}",
-            self.outcome(),
-            self.exit_code(),
-            if total == 1 { "finding" } else { "findings" },
-        );
+        let noun = if total == 1 { "finding" } else { "findings" };
+        let head = match self.hashing {
+            true => format!("Not hashed (exit code {}): {total} {noun}", self.exit_code()),
+            false => {
+                format!(
+                    "{:?} (exit code {}): {total} {noun} in WeightArtifact {named}",
+                    self.outcome(),
+                    self.exit_code()
+                )
+            }
+        };
         let mut text = cut(head, LINE_BYTES);
         text.push('\n');
         let mut shown = 0;
@@ -156,7 +163,8 @@ impl Report {
         if total > shown {
             text += &format!("… and {} more\n", total - shown);
         }
-        text += &format!("Remedy: {}.\n", reason.remedy());
+        let remedy = if self.hashing { reason.remedy_of_hashing() } else { reason.remedy() };
+        text += &format!("Remedy: {remedy}.\n");
         cut(text, TERMINATION_BYTES)
     }
 
@@ -213,6 +221,7 @@ mod tests {
             }],
             findings: Findings::default(),
             content_read: true,
+            hashing: false,
             elapsed: Duration::from_secs(2),
         };
         findings.into_iter().for_each(|finding| report.findings.add(finding));
