@@ -81,7 +81,7 @@ pub async fn run(process: &Process, settings: Settings, args: &WebhookArgs) -> R
     let listener = listen(args.listen).await?;
     let state =
         router::WebhookState::new(index.clone(), router::Decider::default(), router::Limits::default(), metrics);
-    let router = router::router(Arc::new(state));
+    let router = router::leaving(router::router(Arc::new(state)), process.shutdown.clone());
 
     let background = tokio::spawn(futures::future::join3(
         watches,

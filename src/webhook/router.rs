@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{Request as HttpRequest, StatusCode, header};
+use axum::http::{Request as HttpRequest, StatusCode, Version, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant as Deadline, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::metrics::WebhookMetrics;
 use super::review::{self, About, Review, ReviewError};
@@ -117,6 +119,21 @@ pub fn router(state: Arc<WebhookState>) -> Router {
             (StatusCode::NOT_FOUND, "there is nothing here; admission is at /mutate and /validate\n")
         })
         .with_state(state)
+}
+
+/// A router that, once `draining`, asks clients to leave: on HTTP/1.1 a connection that we close while it is idle may be
+/// closed just as a request is written to it, and that request fails.
+pub fn leaving(router: Router, draining: CancellationToken) -> Router {
+    router.layer(from_fn(move |request: HttpRequest<Body>, next: Next| {
+        let last = draining.is_cancelled() && request.version() < Version::HTTP_2;
+        async move {
+            let mut response = next.run(request).await;
+            if last {
+                response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+            }
+            response
+        }
+    }))
 }
 
 /// What became of a request.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{Request as HttpRequest, StatusCode};
+use axum::http::{Request as HttpRequest, StatusCode, Version};
 use base64::Engine;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -247,4 +247,21 @@ async fn other_paths_and_methods_are_refused() {
     assert_eq!(post(&usual(), "/", "x").await.0, StatusCode::NOT_FOUND);
     let get = HttpRequest::get(VALIDATE).body(Body::empty()).unwrap();
     assert_eq!(usual().oneshot(get).await.unwrap().status(), StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
+async fn clients_are_asked_to_leave_once_the_end_has_begun() {
+    let draining = tokio_util::sync::CancellationToken::new();
+    let router = super::router::leaving(usual(), draining.clone());
+    let connection = async |version| {
+        let request =
+            HttpRequest::post(VALIDATE).version(version).body(Body::from(pod_review("good", json!({})))).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response.headers().get("connection").map(|value| value.to_str().unwrap().to_owned())
+    };
+    assert_eq!(connection(Version::HTTP_11).await, None);
+    draining.cancel();
+    assert_eq!(connection(Version::HTTP_11).await.as_deref(), Some("close"));
+    assert_eq!(connection(Version::HTTP_2).await, None);
 }
