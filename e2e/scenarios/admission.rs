@@ -197,6 +197,11 @@ async fn audit_warns_with_the_same_text_and_changes_nothing() {
         let pod = s.phase(&ns, "audited", "Running").await;
         assert!(pod.data["spec"]["initContainers"].is_null());
         assert!(pod.data["spec"]["containers"][0]["volumeMounts"][0]["readOnly"].is_null());
+        eventually("an event on the pod with the text of the refusal", SOON, || async {
+            let events = kubectl(&["get", "events", "-n", &ns, "-o", "json"]).await.success();
+            if events.contains("WouldBeRefused") && events.contains("WL-102") { Ok(()) } else { Err("no such event".to_string()) }
+        })
+        .await;
         // Enforce, with nothing else changed, refuses the next one.
         s.patch("weightlock.dev/v1alpha1", "WeightEnvironment", None, &s.id,
             json!({"spec": {"modes": {"admission": "Enforce", "network": "Enforce", "verification": "Enforce", "egress": "Enforce"}}}))

@@ -10,7 +10,7 @@ use k8s_openapi::{api::networking::v1::NetworkPolicy, jiff::Timestamp};
 use super::{
     Context, Next,
     apply::{Applied, ObjectId},
-    conditions,
+    audit, conditions,
     environment_status::{self, Findings},
     error::ReconcileError,
     members::{self, Members},
@@ -59,6 +59,7 @@ pub async fn reconcile(context: &Context, name: &str) -> Result<Next, ReconcileE
     let policies = write_policies(context, &environment, &members).await;
     let status = status(context, &current, &environment, &members, &policies, &left);
     context.writer.patch_status(&current, &status).await?;
+    audit::tell(context, &environment).await?;
     let waits = !left.is_empty() || members.obstacles.iter().any(|(obstacle, _)| *obstacle == members::Obstacle::Held);
     match policies.error {
         Some(error) => Err(error),

@@ -6,6 +6,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::Resource;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// Name of the controller in events.
@@ -67,6 +68,23 @@ impl Event {
 /// A reference to an object, as events take it.
 pub fn reference<K: Resource<DynamicType = ()>>(object: &K) -> ObjectReference {
     object.object_ref(&())
+}
+
+/// A reference to a pod that is raw JSON.
+pub fn pod_reference(pod: &Value) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        namespace: Some(text(pod, "/metadata/namespace").into()),
+        name: Some(text(pod, "/metadata/name").into()),
+        uid: Some(text(pod, "/metadata/uid").into()),
+        ..ObjectReference::default()
+    }
+}
+
+/// The string at a JSON pointer; empty where there is none.
+pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The beginning of a text, cut at a character.

@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod artifact;
+mod audit;
 pub mod certificate;
 pub mod conditions;
 mod drift;
@@ -71,14 +72,23 @@ pub struct Context {
     pub observed: Observed,
     /// What the policies inside the API server decide with.
     in_force: Arc<InForce>,
-    /// Remembers which verifications were told.
-    reported: verification::Reported,
+    /// What was told in events already.
+    memory: Memory,
     /// The pods of each artifact.
     holders: Arc<BTreeMap<String, Vec<(String, String)>>>,
 }
 
+/// What was told in events already, for as long as this process leads. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+struct Memory {
+    /// Verifications.
+    verified: verification::Reported,
+    /// Pods of environments in Audit.
+    audited: audit::Told,
+}
+
 impl Context {
-    fn new(writer: &apply::Writer, world: Arc<World>, observed: &Observed, reported: &verification::Reported) -> Self {
+    fn new(writer: &apply::Writer, world: Arc<World>, observed: &Observed, memory: &Memory) -> Self {
         let mut holders: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
         for (key, pod) in &world.pods {
             for artifact in consumers::holdings(&world, pod).artifacts {
@@ -92,7 +102,7 @@ impl Context {
             world,
             in_force: Arc::new(in_force),
             observed: observed.clone(),
-            reported: reported.clone(),
+            memory: memory.clone(),
             holders: Arc::new(holders),
         }
     }
@@ -166,7 +176,7 @@ async fn report_readiness(process: Process, index: Index, observed: Observed) {
 async fn reconcile(index: Index, observed: Observed, writer: apply::Writer, metrics: &Reconciles) {
     observed.ready().await;
     let (mut changed, mut objects_changed) = (index.changed(), observed.changed());
-    let (mut schedule, reported) = (Schedule::default(), verification::Reported::default());
+    let (mut schedule, memory) = (Schedule::default(), Memory::default());
     let mut last: Option<Arc<World>> = None;
     loop {
         let started = Instant::now();
@@ -177,7 +187,8 @@ async fn reconcile(index: Index, observed: Observed, writer: apply::Writer, metr
         if world.unsynced.is_empty() {
             let only_pods = only_pods && last.as_ref().is_some_and(|last| same_but_for_pods(last, &world));
             last = Some(world.clone());
-            let context = Context::new(&writer, world, &observed, &reported);
+            let context = Context::new(&writer, world, &observed, &memory);
+            memory.audited.retain(&context.world);
             round(&context, &mut schedule, only_pods, metrics).await;
         }
         let due = schedule.next().map(tokio::time::Instant::from_std);

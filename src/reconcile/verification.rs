@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{
     Context,
     error::ReconcileError,
-    events::{Event, shorten},
+    events::{self, Event, shorten, text},
 };
 use crate::{
     api::{Consumers, Verifications},
@@ -116,18 +116,18 @@ pub async fn tell(context: &Context, artifact: &ObjectReference, holders: &[Hold
         let Some(verdict) = &holder.verdict else { continue };
         let uid = text(holder.pod, "/metadata/uid").to_string();
         let told = (name.clone(), uid, verdict.finished.clone());
-        if context.reported.contains(&told) {
+        if context.memory.verified.contains(&told) {
             continue;
         }
         if is_recent(&verdict.finished, now) {
-            for event in events(artifact, holder, verdict) {
+            for event in occurrences(artifact, holder, verdict) {
                 context.writer.event(&event).await?;
             }
         }
-        context.reported.insert(told);
+        context.memory.verified.insert(told);
     }
     let pods: BTreeSet<&str> = holders.iter().map(|holder| text(holder.pod, "/metadata/uid")).collect();
-    context.reported.retain(&name, &pods);
+    context.memory.verified.retain(&name, &pods);
     Ok(())
 }
 
@@ -135,16 +135,9 @@ fn is_recent(finished: &str, now: Timestamp) -> bool {
     finished.parse::<Timestamp>().is_ok_and(|time| now.as_second() - time.as_second() < TOLD_WITHIN_SECONDS)
 }
 
-fn events(artifact: &ObjectReference, holder: &Holder<'_>, verdict: &Verdict) -> [Event; 2] {
+fn occurrences(artifact: &ObjectReference, holder: &Holder<'_>, verdict: &Verdict) -> [Event; 2] {
     let name = artifact.name.as_deref().unwrap_or_default();
-    let pod = ObjectReference {
-        api_version: Some("v1".into()),
-        kind: Some("Pod".into()),
-        namespace: Some(text(holder.pod, "/metadata/namespace").into()),
-        name: Some(text(holder.pod, "/metadata/name").into()),
-        uid: Some(text(holder.pod, "/metadata/uid").into()),
-        ..ObjectReference::default()
-    };
+    let pod = events::pod_reference(holder.pod);
     let reason = if verdict.succeeded { "VerificationSucceeded" } else { "VerificationFailed" };
     let event = |regarding: &ObjectReference, related: &ObjectReference| Event {
         regarding: regarding.clone(),
@@ -156,10 +149,6 @@ fn events(artifact: &ObjectReference, holder: &Holder<'_>, verdict: &Verdict) ->
         occurrence: format!("{name} {} {}", pod.uid.as_deref().unwrap_or_default(), verdict.finished),
     };
     [event(&pod, artifact), event(artifact, &pod)]
-}
-
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -199,7 +188,7 @@ mod tests {
         let artifact =
             ObjectReference { kind: Some("WeightArtifact".into()), name: Some("orion".into()), ..Default::default() };
         let holder = holder(&pod, true, Some(20));
-        let [on_pod, on_artifact] = events(&artifact, &holder, holder.verdict.as_ref().unwrap());
+        let [on_pod, on_artifact] = occurrences(&artifact, &holder, holder.verdict.as_ref().unwrap());
         assert_eq!((on_pod.reason, on_pod.warning), ("VerificationFailed", true));
         assert_eq!(on_pod.regarding.namespace.as_deref(), Some("serving"));
         assert_eq!(on_artifact.regarding.name.as_deref(), Some("orion"));
