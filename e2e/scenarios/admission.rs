@@ -50,12 +50,7 @@ async fn weights_run_where_they_are_permitted_and_nowhere_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_service_account_of_the_namespace_is_refused() {
     scenario("account", |s| async move {
-        let ns = s.namespace("in", &["vllm", "intern"]).await;
-        let weights = s.weights(&ns, "w", &[("model.safetensors", b"x")]).await;
-        s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
-        s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
-        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
+        let (ns, _) = s.serving(&["vllm", "intern"], |_| {}).await;
         let message = s.refused(model_server(&ns, "borrowed", "intern", "w")).await;
         assert_names(&message, "WL-102", &["intern", &s.id, "vllm", CONTACT]);
         s.create(model_server(&ns, "server", "vllm", "w")).await.unwrap();
@@ -93,12 +88,7 @@ async fn a_member_of_another_environment_is_refused_through_its_own_claim() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_denial_lists_every_violation_at_once() {
     scenario("all-at-once", |s| async move {
-        let ns = s.namespace("in", &["vllm", "intern"]).await;
-        let weights = s.weights(&ns, "w", &[("model.safetensors", b"x")]).await;
-        s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
-        s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
-        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
+        let (ns, _) = s.serving(&["vllm", "intern"], |_| {}).await;
         let mut pod = model_server(&ns, "bad", "intern", "w");
         pod["spec"]["hostNetwork"] = json!(true);
         pod["spec"]["containers"][0]["securityContext"] =
@@ -151,13 +141,8 @@ async fn gpu_pods_mount_only_registered_artifacts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_way_out_through_a_writable_volume_is_closed() {
     scenario("way-out", |s| async move {
-        let ns = s.namespace("in", &["vllm"]).await;
-        let weights = s.weights(&ns, "w", &[("model.safetensors", b"x")]).await;
+        let (ns, _) = s.serving(&["vllm"], |_| {}).await;
         let dump = s.weights(&ns, "dump", &[]).await;
-        s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
-        s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
-        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
         let mut pod = model_server(&ns, "copier", "vllm", "w");
         pod["spec"]["volumes"]
             .as_array_mut()

@@ -10,7 +10,7 @@ use crate::harness::*;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn drift_is_repaired_and_foreign_policies_stay() {
     scenario("drift", |s| async move {
-        let ns = s.namespace("in", &[]).await;
+        let (ns, _) = s.serving(&[], |_| {}).await;
         s.create(environment(&s.id, &ns, &["*"])).await.unwrap();
         s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
         let deny = "weightlock-default-deny";
@@ -86,11 +86,6 @@ async fn a_namespace_is_claimed_once_and_its_successor_inherits_nothing() {
 async fn deletion_of_an_environment_waits_for_its_weights() {
     scenario("deletion", |s| async move {
         let ns = s.namespace("in", &["vllm"]).await;
-        let weights = s.weights(&ns, "w", &[("model.safetensors", b"x")]).await;
-        s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
-        s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
-        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
         s.create(model_server(&ns, "server", "vllm", "w")).await.unwrap();
         s.phase(&ns, "server", "Running").await;
         s.delete("weightlock.dev/v1alpha1", "WeightEnvironment", None, &s.id).await;

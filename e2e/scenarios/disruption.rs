@@ -33,12 +33,7 @@ async fn scale(replicas: u32) {
 
 /// A serving environment with its artifact and a running model server.
 async fn serving(s: &Stage) -> (String, Weights) {
-    let ns = s.namespace("in", &["vllm"]).await;
-    let weights = s.weights(&ns, "w", &[("model.safetensors", b"x")]).await;
-    s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
-    s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
-    s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-    s.condition("WeightArtifact", &s.id, "Ready", "True").await;
+    let (ns, weights) = s.serving(&["vllm"], |_| {}).await;
     s.create(model_server(&ns, "server", "vllm", "w")).await.unwrap();
     s.phase(&ns, "server", "Running").await;
     (ns, weights)

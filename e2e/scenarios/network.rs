@@ -105,14 +105,8 @@ async fn environments_reach_each_other_where_both_declare_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_bandwidth_annotation_is_set_and_not_called_proof() {
     scenario("bandwidth", |s| async move {
-        let ns = s.namespace("in", &["vllm"]).await;
-        let weights = s.weights(&ns, "w", &[("model.safetensors", b"x")]).await;
-        let mut env = environment(&s.id, &ns, &["vllm"]);
-        env["spec"]["egressLimits"] = json!({"initiated": {"rate": "10M"}, "replies": {"rate": "40M"}});
-        s.create(env).await.unwrap();
-        s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
-        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
+        let limits = json!({"initiated": {"rate": "10M"}, "replies": {"rate": "40M"}});
+        let (ns, _) = s.serving(&["vllm"], |env| env["spec"]["egressLimits"] = limits).await;
         let (reason, message) = s.condition("WeightEnvironment", &s.id, "EgressLimited", "False").await;
         assert_eq!(reason, "AnnotationIsNotProof", "{message}");
         let pod = s.create(model_server(&ns, "server", "vllm", "w")).await.unwrap();

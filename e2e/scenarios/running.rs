@@ -7,12 +7,8 @@ use crate::harness::*;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_pod_is_not_changed_and_not_entered() {
     scenario("running", |s| async move {
-        let (ns, outside) = (s.namespace("in", &["vllm"]).await, s.namespace("out", &[]).await);
-        let weights = s.weights(&ns, "w", &[("model.safetensors", b"x")]).await;
-        s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
-        s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
-        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
+        let outside = s.namespace("out", &[]).await;
+        let (ns, _) = s.serving(&["vllm"], |_| {}).await;
         s.create(model_server(&ns, "server", "vllm", "w")).await.unwrap();
         s.create(plain_pod(&outside, "plain")).await.unwrap();
         s.phase(&ns, "server", "Running").await;

@@ -1,6 +1,6 @@
 //! What in-tree plugins, meshes and policies do to pods passes.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::*;
 
@@ -8,7 +8,7 @@ use crate::harness::*;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn restricted_level_limit_range_and_token_pass() {
     scenario("restricted", |s| async move {
-        let ns = s.namespace("in", &["vllm"]).await;
+        let (ns, _) = s.serving(&["vllm"], |_| {}).await;
         s.patch("v1", "Namespace", None, &ns, json!({"metadata": {"labels": {
             "pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/enforce-version": "latest"}}}))
             .await
@@ -17,11 +17,6 @@ async fn restricted_level_limit_range_and_token_pass() {
             "spec": {"limits": [{"type": "Container", "default": {"cpu": "500m", "memory": "128Mi"}, "defaultRequest": {"cpu": "50m", "memory": "32Mi"}}]}}))
             .await
             .unwrap();
-        let weights = s.weights(&ns, "w", &[("model.safetensors", b"x")]).await;
-        s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
-        s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
-        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
         // The level itself still bites.
         let refused = s.refused(model_server(&ns, "lax", "vllm", "w")).await;
         assert!(refused.contains("PodSecurity"), "{refused}");
@@ -40,12 +35,7 @@ async fn restricted_level_limit_range_and_token_pass() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guaranteed_gpu_pod_stays_guaranteed() {
     scenario("guaranteed", |s| async move {
-        let ns = s.namespace("in", &["vllm"]).await;
-        let weights = s.weights(&ns, "w", &[("model.safetensors", b"x")]).await;
-        s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
-        s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
-        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
+        let (ns, _) = s.serving(&["vllm"], |_| {}).await;
         let mut pod = model_server(&ns, "guaranteed", "vllm", "w");
         let amount = json!({"cpu": "100m", "memory": "96Mi", "nvidia.com/gpu": "1"});
         pod["spec"]["containers"][0]["resources"] = json!({"requests": amount, "limits": amount});
@@ -60,14 +50,8 @@ async fn a_guaranteed_gpu_pod_stays_guaranteed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trusted_init_container_runs_first_without_weights() {
     scenario("trusted", |s| async move {
-        let ns = s.namespace("in", &["vllm"]).await;
-        let weights = s.weights(&ns, "w", &[("model.safetensors", b"x")]).await;
-        let mut env = environment(&s.id, &ns, &["vllm"]);
-        env["spec"]["workloads"] = json!({"trustedInit": ["registry.invalid/e2e/"]});
-        s.create(env).await.unwrap();
-        s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
-        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
+        let trusting = |env: &mut Value| env["spec"]["workloads"] = json!({"trustedInit": ["registry.invalid/e2e/"]});
+        let (ns, _) = s.serving(&["vllm"], trusting).await;
         let mut pod = model_server(&ns, "mesh", "vllm", "w");
         pod["spec"]["initContainers"] =
             json!([{"name": "mesh-init", "image": AGNHOST, "command": ["/bin/sh", "-c", "true"]}]);
@@ -90,12 +74,7 @@ async fn a_trusted_init_container_runs_first_without_weights() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deployment_of_model_servers_rolls() {
     scenario("deployment", |s| async move {
-        let ns = s.namespace("in", &["vllm"]).await;
-        let weights = s.weights(&ns, "w", &[("model.safetensors", b"x")]).await;
-        s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
-        s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
-        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
+        let (ns, _) = s.serving(&["vllm"], |_| {}).await;
         let mut template = model_server(&ns, "x", "vllm", "w");
         template["spec"]["restartPolicy"] = json!("Always");
         s.create(

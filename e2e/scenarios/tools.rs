@@ -8,12 +8,7 @@ use crate::harness::*;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn check_says_what_admission_will_say() {
     scenario("check", |s| async move {
-        let ns = s.namespace("in", &["vllm", "intern"]).await;
-        let weights = s.weights(&ns, "w", &[("model.safetensors", b"x")]).await;
-        s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
-        s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
-        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
+        let (ns, _) = s.serving(&["vllm", "intern"], |_| {}).await;
         let bad = model_server(&ns, "bad", "intern", "w");
         let checked = weightlock(&["check", "-f", "-"], &bad.to_string()).await;
         assert!(!checked.ok);

@@ -94,12 +94,7 @@ async fn a_link_in_place_of_a_file_is_stopped() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_verifier_of_ones_own_is_refused() {
     scenario("forged", |s| async move {
-        let ns = s.namespace("in", &["vllm"]).await;
-        let weights = s.weights(&ns, "w", &[("model.safetensors", b"x")]).await;
-        s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
-        s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
-        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
-        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
+        let (ns, _) = s.serving(&["vllm"], |_| {}).await;
         let mut pod = model_server(&ns, "forged", "vllm", "w");
         pod["spec"]["initContainers"] = json!([{"name": "weightlock-verify", "image": AGNHOST, "args": ["pause"]}]);
         let message = s.refused(pod).await;

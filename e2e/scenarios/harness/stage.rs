@@ -13,7 +13,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{SOON, cluster, eventually, kubeconfig};
+use super::{SOON, artifact, cluster, environment, eventually, kubeconfig};
 
 /// Node whose disk holds the weights of scenarios.
 pub const NODE: &str = "node1";
@@ -197,6 +197,20 @@ impl Stage {
             digest: format!("sha256:{}", hex(&Sha256::digest(canonical.as_bytes()))),
             files: entries,
         }
+    }
+
+    /// A namespace that is an environment of its own, with an artifact at its claim `w`, and everything in force.
+    /// `adjust` may change the environment before it is declared.
+    pub async fn serving(&self, service_accounts: &[&str], adjust: impl FnOnce(&mut Value)) -> (String, Weights) {
+        let namespace = self.namespace("in", service_accounts).await;
+        let weights = self.weights(&namespace, "w", &[("model.safetensors", b"x")]).await;
+        let mut environment = environment(&self.id, &namespace, &["vllm"]);
+        adjust(&mut environment);
+        self.create(environment).await.unwrap();
+        self.create(artifact(&self.id, &weights, &[&self.id])).await.unwrap();
+        self.condition("WeightEnvironment", &self.id, "Ready", "True").await;
+        self.condition("WeightArtifact", &self.id, "Ready", "True").await;
+        (namespace, weights)
     }
 
     /// A directory with files on the first node's disk: its path for pods, and on this machine.
