@@ -149,11 +149,9 @@ async fn killing_the_leader_loses_nothing() {
                 kubectl(&["delete", "pod", "-n", OURS, holder.trim(), "--grace-period=0", "--force"]).await.success();
             }
         }
-        for i in 0..4 {
+        for (i, ns) in namespaces.iter().enumerate() {
             s.condition("WeightEnvironment", &format!("{}-{i}", s.id), "Ready", "True").await;
-            s.get("networking.k8s.io/v1", "NetworkPolicy", Some(&namespaces[i]), "weightlock-default-deny")
-                .await
-                .unwrap();
+            s.get("networking.k8s.io/v1", "NetworkPolicy", Some(ns), "weightlock-default-deny").await.unwrap();
         }
         let next =
             kubectl(&["get", "lease", "-n", OURS, "weightlock-controller", "-o", "jsonpath={.spec.holderIdentity}"])
