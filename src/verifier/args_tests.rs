@@ -1,0 +1,96 @@
+use super::*;
+
+fn args(line: &str) -> Result<Command, UsageError> {
+    parse(line.split_whitespace().map(OsString::from))
+}
+
+fn digest() -> String {
+    format!("sha256:{}", "0a".repeat(32))
+}
+
+#[test]
+fn groups_are_read_in_order() {
+    let d = digest();
+    let line = format!(
+        "--report=json --artifact a --digest {d} --root /w/0 --path v3 --manifest m.json --artifact b --digest {d} --root /w/1 --manifest-inline {{}}"
+    );
+    let Ok(Command::Verify { targets, report }) = args(&line) else { panic!("{line}") };
+    assert_eq!(report, ReportFormat::Json);
+    assert_eq!(targets.len(), 2);
+    assert_eq!((targets[0].artifact.as_str(), targets[0].path.as_deref()), ("a", Some("v3")));
+    assert_eq!(targets[0].manifest, ManifestArg::Path("m.json".into()));
+    assert_eq!((targets[1].root.to_str(), &targets[1].path), (Some("/w/1"), &None));
+    assert_eq!(targets[1].manifest, ManifestArg::Inline("{}".into()));
+}
+
+#[test]
+fn every_mistake_is_named_with_its_remedy() {
+    let d = digest();
+    for (line, message) in [
+        (String::new(), "no artifact given: begin with --artifact NAME (see --help)"),
+        ("--root /w".into(), "--root is given before --artifact: each group begins with --artifact NAME"),
+        ("--artifact a --root /w --manifest m".into(), r#"--digest is missing for artifact "a": add it"#),
+        (format!("--artifact a --digest {d} --manifest m"), r#"--root is missing for artifact "a": add it"#),
+        (format!("--artifact a --digest {d} --root /w"), r#"--manifest is missing for artifact "a": add it"#),
+        (
+            format!("--artifact a --digest {d} --root /w --root /x --manifest m"),
+            r#"--root is given twice for artifact "a": give it once"#,
+        ),
+        (
+            format!("--artifact a --digest {d} --root /w --manifest m --manifest n"),
+            r#"--manifest is given twice for artifact "a": give it once"#,
+        ),
+        (
+            format!("--artifact a --digest {d} --root /w --manifest m --manifest-inline {{}}"),
+            r#"--manifest and --manifest-inline are both given for artifact "a": give one of them"#,
+        ),
+        (
+            "--artifact a --digest sha256:AB".into(),
+            r#"--digest "sha256:AB" is not sha256: and 64 lower-case hex digits: give the artifact's spec.manifestDigest"#,
+        ),
+        ("--artifact a --root w".into(), r#"--root "w" is not absolute: give the path at which the volume is mounted"#),
+        ("--artifact a --path ../w".into(), r#"--path "../w" has a '.' or '..' step"#),
+        (
+            "--artifact a --manifest /w".into(),
+            r#"--manifest "/w" is absolute: it must be relative to the directory of the artifact"#,
+        ),
+        ("--artifact a --force".into(), "invalid option '--force' (see --help)"),
+        ("--artifact a extra".into(), "unexpected argument \"extra\" (see --help)"),
+        ("--report yaml".into(), r#"--report "yaml" is neither text nor json"#),
+        ("digest".into(), "--root is missing: add it"),
+        ("digest --root /w --max-files many".into(), r#"--max-files "many" is not a number of files"#),
+        ("digest --root /w --root /w".into(), "--root is given twice: give it once"),
+    ] {
+        assert_eq!(args(&line).map_err(|error| error.to_string()), Err(message.to_string()), "{line}");
+    }
+}
+
+#[test]
+fn digest_has_defaults() {
+    let expected = DigestArgs { root: "/w".into(), path: None, manifest: None, max_files: None, write_manifest: false };
+    assert_eq!(args("digest --root /w"), Ok(Command::Digest(expected.clone())));
+    let written = DigestArgs { manifest: Some(".weightlock/manifest.json".into()), write_manifest: true, ..expected };
+    assert_eq!(args("digest --root /w --write-manifest"), Ok(Command::Digest(written)));
+}
+
+#[test]
+fn the_help_names_every_exit_code() {
+    use super::super::finding::exit::*;
+    for code in [
+        USAGE,
+        MANIFEST_MISSING,
+        MANIFEST_INVALID,
+        DIGEST_MISMATCH,
+        CONTENT_MISMATCH,
+        EXTRA_FILE,
+        MISSING_FILE,
+        REFUSED_TYPE,
+        UNREADABLE,
+        TOO_MANY_FILES,
+        OUTPUT,
+        INTERRUPTED,
+        TERMINATED,
+    ] {
+        assert!(HELP.contains(&code.to_string()), "{code}");
+    }
+}
