@@ -43,6 +43,11 @@ pub struct WeightIndexSpec {
     #[serde(default)]
     #[schemars(extend("maxProperties" = 2000, "x-kubernetes-map-type" = "atomic"))]
     pub paths: BTreeMap<String, IndexEntry>,
+    /// What holds registered storage, by key: each directory above a key of `paths`, and the beginning of each key up
+    /// to its kind (of a CSI volume: up to its driver), for volumes of which no more is known.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 2000, "x-kubernetes-map-type" = "atomic"))]
+    pub parents: BTreeMap<String, IndexEntry>,
     /// Claims (`namespace/name`) behind which registered storage lies, or that are declared to lead to it.
     #[serde(default)]
     #[schemars(extend("maxProperties" = 2000, "x-kubernetes-map-type" = "atomic"))]

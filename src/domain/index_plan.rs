@@ -52,11 +52,12 @@ pub fn enforced(world: &World, artifact: &Artifact) -> bool {
     environments.peek().is_none() || environments.any(|environment| environment.enforces_admission())
 }
 
-/// The four tables, before they are cut into shards.
+/// The tables, before they are cut into shards.
 #[derive(Default)]
 struct Tables<'a> {
     keys: BTreeMap<String, Owners<'a>>,
     paths: BTreeMap<String, Owners<'a>>,
+    parents: BTreeMap<String, Owners<'a>>,
     claims: BTreeMap<String, Owners<'a>>,
     volumes: BTreeMap<String, Owners<'a>>,
 }
@@ -72,8 +73,12 @@ fn collect(world: &World) -> Tables<'_> {
                 add(&mut tables.claims, claim_key(name), [artifact]);
             }
             if let Ok(key) = key {
+                let text = key.comparable().0;
+                for parent in parents(&text, key.has_path()) {
+                    add(&mut tables.parents, parent, [artifact]);
+                }
                 let table = if key.has_path() { &mut tables.paths } else { &mut tables.keys };
-                add(table, key.comparable().0, [artifact]);
+                add(table, text, [artifact]);
             }
         }
     }
@@ -99,6 +104,26 @@ fn collect(world: &World) -> Tables<'_> {
 
 fn add<'a>(table: &mut BTreeMap<String, Owners<'a>>, key: String, artifacts: impl IntoIterator<Item = &'a Artifact>) {
     table.entry(key).or_default().extend(artifacts.into_iter().map(|artifact| (artifact.name.as_str(), artifact)));
+}
+
+/// The directories above a key, and the beginning of the key up to its kind or CSI driver.
+fn parents(key: &str, has_path: bool) -> Vec<String> {
+    let mut found = Vec::new();
+    // `v1:csi:DRIVER:`, and `v1:KIND:` for the rest.
+    let parts = if key.starts_with("v1:csi:") { 3 } else { 2 };
+    if let Some((end, _)) = key.match_indices(':').nth(parts - 1) {
+        found.push(key[..=end].to_string());
+    }
+    if has_path {
+        // Of the root the slash belongs to the key.
+        for (step, (at, _)) in key.match_indices('/').enumerate() {
+            let parent = if step == 0 { &key[..=at] } else { &key[..at] };
+            if parent != key {
+                found.push(parent.to_string());
+            }
+        }
+    }
+    found
 }
 
 fn claim_key(name: &ClaimName) -> String {
@@ -180,6 +205,7 @@ fn cut(tables: &Tables<'_>, members: &BTreeMap<String, IndexMember>, count: usiz
     };
     fill(&tables.keys, |shard| &mut shard.keys);
     fill(&tables.paths, |shard| &mut shard.paths);
+    fill(&tables.parents, |shard| &mut shard.parents);
     fill(&tables.claims, |shard| &mut shard.claims);
     fill(&tables.volumes, |shard| &mut shard.volumes);
     shards
@@ -187,7 +213,7 @@ fn cut(tables: &Tables<'_>, members: &BTreeMap<String, IndexMember>, count: usiz
 
 fn fits(shard: &WeightIndexSpec, max_keys: usize) -> bool {
     let (mut keys, mut bytes) = (0, 0);
-    for table in [&shard.keys, &shard.paths, &shard.claims, &shard.volumes] {
+    for table in [&shard.keys, &shard.paths, &shard.parents, &shard.claims, &shard.volumes] {
         keys += table.len();
         for (key, entry) in table {
             // 64: the names of the fields.

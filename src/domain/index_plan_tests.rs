@@ -82,6 +82,9 @@ fn storage_claims_and_volumes_are_listed_with_what_all_owners_permit() {
     let names = |table: &BTreeMap<String, IndexEntry>| table.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&index.keys), ["v1:csi:d:h"]);
     assert_eq!(names(&index.paths), ["v1:nfs:nas:/models", "v1:nfs:nas:/models/tuned"]);
+    assert_eq!(names(&index.parents), ["v1:csi:d:", "v1:nfs:", "v1:nfs:nas:/", "v1:nfs:nas:/models"]);
+    assert_eq!(index.parents["v1:nfs:nas:/models"].artifacts, "tuned");
+    assert_eq!(index.parents["v1:nfs:nas:/"].environments, ["b"]);
     assert_eq!(names(&index.volumes), ["pv-root", "pv-sub", "pv-top"]);
     assert_eq!(names(&index.claims), ["ns-b/asks", "ns-b/root"]);
     assert_eq!(

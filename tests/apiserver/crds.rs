@@ -222,6 +222,7 @@ async fn check(base: &str, cases: &[Case]) {
     let mut wrong = Vec::new();
     for case in cases {
         let mut object = yaml(base);
+        object["metadata"]["name"] = harness::unique("case").into();
         json_patch::merge(&mut object, &yaml(case.patch));
         let outcome = harness::try_create(&client, &object).await;
         match (&outcome, case.refusal) {

@@ -3,6 +3,8 @@
 
 /// At most this many violations are listed; the API server drops a message of more than 5 KiB.
 const LISTED: usize = 8;
+/// A path of more steps is not looked up but refused, where storage of its kind is registered.
+const MAX_STEPS: usize = 48;
 
 /// `expression` under a name within `body`: CEL itself has no `let`.
 pub fn bind(name: &str, expression: &str, body: &str) -> String {
@@ -27,7 +29,7 @@ pub fn host_path(raw: &str) -> String {
 
 /// Whether a path is spelled so that it cannot be compared here.
 pub fn unclear_path(raw: &str) -> String {
-    format!("{raw}.split('/').exists(s, s == '..')")
+    format!("({raw}.split('/').exists(s, s == '..') || size({raw}.split('/')) >= {MAX_STEPS})")
 }
 
 /// Whether a path on a node goes through another root of `/proc`, which names any directory a second time.
@@ -50,16 +52,14 @@ pub fn unclear_nfs_host(raw: &str) -> String {
     )
 }
 
-/// A directory key with one `/` at its end.
-pub fn directory(key: &str) -> String {
-    bind("k", key, "k.endsWith('/') ? k : k + '/'")
-}
-
-/// Whether the registered path key `k` overlaps `directory`: equal, ancestor or descendant.
-pub fn overlaps(k: &str, directory: &str) -> String {
-    format!(
-        "({k}.startsWith({directory}) || ({directory}.startsWith({k}) && ({k}.endsWith('/') || {directory}.startsWith({k} + '/'))))"
-    )
+/// A path key and the keys of all directories above it. CEL has no slices: what `split` leaves as its last part is cut off.
+pub fn ancestors(key: &str) -> String {
+    let lengths: Vec<String> = (2..MAX_STEPS).map(|n| n.to_string()).collect();
+    let between = format!(
+        "[{}].filter(n, n < size({key}.split('/'))).map(n, {key}.substring(0, size({key}) - size({key}.split('/', n + 1)[n]) - 1))",
+        lengths.join(", ")
+    );
+    format!("({key}.endsWith('/') ? [{key}] : [{key}.split('/')[0] + '/'] + {between} + [{key}])")
 }
 
 /// Whether an entry of the index may be used where `variables.environment` is, or nothing is enforced there.

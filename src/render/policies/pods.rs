@@ -15,18 +15,19 @@ pub fn volumes(settings: &Settings) -> Policy {
         (
             "sources",
             format!(
-                "variables.volumes.map(v, {{'name': string(v.name), 'exact': {}, 'directory': {}, 'unclear': {}}}).filter(v, v.exact != '' || v.directory != '' || v.unclear != '')",
+                "variables.volumes.map(v, {{'name': string(v.name), 'exact': {}, 'path': {}, 'unclear': {}}}).filter(v, v.exact != '' || v.path != '' || v.unclear != '')",
                 source::exact("v"),
-                source::directory("v"),
+                source::path("v"),
                 source::unclear("v")
             ),
         ),
         (
             "found",
             format!(
-                "variables.sources.map(v, {{'name': dyn(v.name), 'unclear': dyn(v.unclear), 'keys': dyn({}), 'paths': dyn({})}})",
-                source::forbidden_keys("v.exact", "v.unclear"),
-                source::forbidden_paths("v.directory", "v.unclear")
+                "variables.sources.map(v, {{'name': dyn(v.name), 'unclear': dyn(v.unclear), 'keys': dyn({}), 'paths': dyn({}), 'parents': dyn({})}})",
+                source::forbidden_keys("v.exact"),
+                source::forbidden_paths("v.path"),
+                source::forbidden_parents("v.path", "v.unclear")
             ),
         ),
     ]);
@@ -44,11 +45,11 @@ pub fn volumes(settings: &Settings) -> Policy {
             text(&what, &entry, "''")
         ));
     }
-    for table in ["keys", "paths"] {
+    for table in ["keys", "paths", "parents"] {
         let entry = format!("params.spec.{table}[v.{table}[0]]");
         lists.push(format!(
             "variables.found.filter(v, size(v.{table}) > 0).map(v, {})",
-            text(&source::relation("v.unclear"), &entry, &format!("' (' + v.{table}[0] + ')'"))
+            text(&source::relation(table, &format!("v.{table}[0]"), "v.unclear"), &entry, &format!("' (' + v.{table}[0] + ')'"))
         ));
     }
     Policy {

@@ -46,14 +46,12 @@ pub fn exact(v: &str) -> String {
     format!("({choices}'')")
 }
 
-/// The key with a `/` at its end for storage that is matched by overlap; empty for other storage.
-pub fn directory(v: &str) -> String {
-    let host = |field: &str| {
-        let key = format!("'v1:host:' + {}", cel::host_path(&format!("{v}.{field}.path")));
-        format!("has({v}.{field}) ? {} : ", cel::directory(&key))
-    };
+/// The key for storage that is matched by overlap; empty for other storage.
+pub fn path(v: &str) -> String {
+    let host =
+        |field: &str| format!("has({v}.{field}) ? 'v1:host:' + {} : ", cel::host_path(&format!("{v}.{field}.path")));
     let server = cel::nfs_host(&format!("{v}.nfs.server"));
-    let nfs = cel::directory(&format!("'v1:nfs:' + {server} + ':' + {}", cel::path(&format!("{v}.nfs.path"))));
+    let nfs = format!("'v1:nfs:' + {server} + ':' + {}", cel::path(&format!("{v}.nfs.path")));
     format!("({}{}has({v}.nfs) ? {nfs} : '')", host("hostPath"), host("local"))
 }
 
@@ -71,25 +69,33 @@ pub fn unclear(v: &str) -> String {
     format!("({}{}{nfs}{inline}{opaque}'')", host("hostPath"), host("local"))
 }
 
-/// The keys of `params.spec.keys` that the source is or may be and that are not permitted, given the three above.
-pub fn forbidden_keys(exact: &str, unclear: &str) -> String {
+/// The keys of `params.spec.keys` that the source is and that are not permitted.
+pub fn forbidden_keys(exact: &str) -> String {
+    let entry = cel::permitted(&format!("params.spec.keys[{exact}]"));
+    format!("({exact} in params.spec.keys && !{entry} ? [{exact}] : [])")
+}
+
+/// The keys of `params.spec.paths` that are the source or hold it and that are not permitted.
+pub fn forbidden_paths(path: &str) -> String {
     format!(
-        "({unclear} != '' ? params.spec.keys.filter(k, k.startsWith({unclear}) && !{}) : {exact} in params.spec.keys && !{} ? [{exact}] : [])",
-        cel::permitted("params.spec.keys[k]"),
-        cel::permitted(&format!("params.spec.keys[{exact}]"))
+        "({path} == '' ? [] : {}.filter(k, k in params.spec.paths && !{}))",
+        cel::ancestors(path),
+        cel::permitted("params.spec.paths[k]")
     )
 }
 
-/// The keys of `params.spec.paths` that the source overlaps or may overlap and that are not permitted.
-pub fn forbidden_paths(directory: &str, unclear: &str) -> String {
-    let forbidden = format!("!{}", cel::permitted("params.spec.paths[k]"));
+/// The keys of `params.spec.parents` that the source is or may be and that are not permitted.
+pub fn forbidden_parents(path: &str, unclear: &str) -> String {
     format!(
-        "({unclear} != '' ? params.spec.paths.filter(k, k.startsWith({unclear}) && {forbidden}) : {directory} != '' ? params.spec.paths.filter(k, {} && {forbidden}) : [])",
-        cel::overlaps("k", directory)
+        "[{path}, {unclear}].filter(k, k in params.spec.parents && !{})",
+        cel::permitted("params.spec.parents[k]")
     )
 }
 
-/// `is`, or that it cannot be told from.
-pub fn relation(unclear: &str) -> String {
-    format!("({unclear} == '' ? 'is ' : 'cannot be told from ')")
+/// How the source relates to what is found in a table under key `k`.
+pub fn relation(table: &str, k: &str, unclear: &str) -> String {
+    match table {
+        "parents" => format!("({k} == {unclear} ? 'cannot be told from ' : 'holds ')"),
+        _ => "'is '".into(),
+    }
 }

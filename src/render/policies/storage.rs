@@ -15,18 +15,20 @@ pub fn volumes() -> Policy {
             "variables.destination != '' && (request.operation == 'CREATE' || !has(oldObject.spec.claimRef) || object.spec.claimRef != oldObject.spec.claimRef)".to_string(),
         ),
         ("exact", source::exact("object.spec")),
-        ("directory", source::directory("object.spec")),
+        ("path", source::path("object.spec")),
         ("unclear", source::unclear("object.spec")),
-        ("keys", source::forbidden_keys("variables.exact", "variables.unclear")),
-        ("paths", source::forbidden_paths("variables.directory", "variables.unclear")),
+        ("keys", source::forbidden_keys("variables.exact")),
+        ("paths", source::forbidden_paths("variables.path")),
+        ("parents", source::forbidden_parents("variables.path", "variables.unclear")),
     ]);
-    let text = |entry: &str| {
+    let text = |table: &str| {
+        let entry = format!("params.spec.{table}[k]");
         format!(
-            "{} + 'PersistentVolume \"' + variables.name + '\" ' + {} + {} + ' (' + k + ') and is reserved for claim \"' + object.spec.claimRef.name + '\"' + {}",
+            "variables.{table}.map(k, {} + 'PersistentVolume \"' + variables.name + '\" ' + {} + {} + ' (' + k + ') and is reserved for claim \"' + object.spec.claimRef.name + '\"' + {})",
             tag(),
-            source::relation("variables.unclear"),
-            cel::artifact(entry),
-            cel::not_permitted(entry, "variables.destination", "bind it in")
+            source::relation(table, "k", "variables.unclear"),
+            cel::artifact(&entry),
+            cel::not_permitted(&entry, "variables.destination", "bind it in")
         )
     };
     // While the object is created by its prefix it has no name yet.
@@ -38,11 +40,7 @@ pub fn volumes() -> Policy {
         rules: vec![rule("", &["v1"], &["persistentvolumes"], &["CREATE", "UPDATE"])],
         except: vec![],
         variables,
-        violations: format!(
-            "!variables.asked ? [] : variables.keys.map(k, {}) + variables.paths.map(k, {})",
-            text("params.spec.keys[k]"),
-            text("params.spec.paths[k]")
-        ),
+        violations: format!("!variables.asked ? [] : {} + {} + {}", text("keys"), text("paths"), text("parents")),
         fallback: fallback(
             "this PersistentVolume is registered storage, reserved for a claim in a namespace where it is not permitted",
         ),

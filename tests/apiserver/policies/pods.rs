@@ -15,11 +15,11 @@ fn reaching(f: &Fixture) -> Vec<(Value, String)> {
     let nas = format!("is WeightArtifact \"orion-nas\" (v1:nfs:{}:/models/orion)", f.nas());
     vec![
         (nfs("/models/orion"), nas.clone()),
-        (nfs("/models//orion/v3/"), nas.clone()),
-        (nfs("/"), nas),
+        (nfs("/models//orion/v3/"), nas),
+        (nfs("/"), format!("holds WeightArtifact \"orion-nas\" (v1:nfs:{}:/)", f.nas())),
         (nfs("/a/.."), "cannot be told from WeightArtifact".into()),
         (json!({"name": "w", "hostPath": {"path": f.directory()}}), "is WeightArtifact \"orion-node\"".into()),
-        (json!({"name": "w", "hostPath": {"path": "/srv"}}), "is WeightArtifact \"orion-node\"".into()),
+        (json!({"name": "w", "hostPath": {"path": "/srv"}}), "holds WeightArtifact \"orion-node\"".into()),
         (
             json!({"name": "w", "hostPath": {"path": format!("/var/run/{}/x", f.run)}}),
             "is WeightArtifact \"orion-run\"".into(),
