@@ -49,7 +49,11 @@ pub fn volumes(settings: &Settings) -> Policy {
         let entry = format!("params.spec.{table}[v.{table}[0]]");
         lists.push(format!(
             "variables.found.filter(v, size(v.{table}) > 0).map(v, {})",
-            text(&source::relation(table, &format!("v.{table}[0]"), "v.unclear"), &entry, &format!("' (' + v.{table}[0] + ')'"))
+            text(
+                &source::relation(table, &format!("v.{table}[0]"), "v.unclear"),
+                &entry,
+                &format!("' (' + v.{table}[0] + ')'")
+            )
         ));
     }
     Policy {

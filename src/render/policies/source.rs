@@ -86,10 +86,7 @@ pub fn forbidden_paths(path: &str) -> String {
 
 /// The keys of `params.spec.parents` that the source is or may be and that are not permitted.
 pub fn forbidden_parents(path: &str, unclear: &str) -> String {
-    format!(
-        "[{path}, {unclear}].filter(k, k in params.spec.parents && !{})",
-        cel::permitted("params.spec.parents[k]")
-    )
+    format!("[{path}, {unclear}].filter(k, k in params.spec.parents && !{})", cel::permitted("params.spec.parents[k]"))
 }
 
 /// How the source relates to what is found in a table under key `k`.
