@@ -31,10 +31,11 @@ impl InForce {
         let mut behind = BTreeSet::new();
         for plan in &planned {
             let live = shards.iter().find(|shard| shard.shard == plan.shard && shard.shards == plan.shards);
-            for of in [tables::keys, tables::paths, tables::claims, tables::volumes] {
-                let empty = BTreeMap::new();
-                let live = live.map_or(&empty, of);
-                for (_, entry) in of(plan).iter().filter(|(key, entry)| live.get(*key) != Some(entry)) {
+            for (at, table) in tables(plan).into_iter().enumerate() {
+                let live = live.map(|shard| tables(shard)[at]);
+                for (_, entry) in
+                    table.iter().filter(|(key, entry)| live.and_then(|live| live.get(*key)) != Some(entry))
+                {
                     behind.extend(entry.artifacts.split(", ").map(String::from));
                 }
             }
@@ -56,21 +57,8 @@ impl InForce {
 }
 
 /// The tables of a shard.
-mod tables {
-    use super::{BTreeMap, IndexEntry, WeightIndexSpec};
-
-    pub fn keys(shard: &WeightIndexSpec) -> &BTreeMap<String, IndexEntry> {
-        &shard.keys
-    }
-    pub fn paths(shard: &WeightIndexSpec) -> &BTreeMap<String, IndexEntry> {
-        &shard.paths
-    }
-    pub fn claims(shard: &WeightIndexSpec) -> &BTreeMap<String, IndexEntry> {
-        &shard.claims
-    }
-    pub fn volumes(shard: &WeightIndexSpec) -> &BTreeMap<String, IndexEntry> {
-        &shard.volumes
-    }
+fn tables(shard: &WeightIndexSpec) -> [&BTreeMap<String, IndexEntry>; 5] {
+    [&shard.keys, &shard.paths, &shard.parents, &shard.claims, &shard.volumes]
 }
 
 #[cfg(test)]
