@@ -187,6 +187,11 @@ async fn audit_warns_with_the_same_text_and_changes_nothing() {
             if events.contains("WouldBeRefused") && events.contains("WL-102") { Ok(()) } else { Err("no such event".to_string()) }
         })
         .await;
+        // Before the first Enforce, impact says which running pods it would refuse, and why.
+        let impact = weightlock(&["impact", "--environment", &s.id], "").await;
+        assert!(!impact.ok, "{impact:?}");
+        assert_names(&impact.stdout, "WL-102", &["audited", "intern"]);
+        assert!(impact.stdout.contains("1 of 1 running pods"), "{}", impact.stdout);
         // Enforce, with nothing else changed, refuses the next one.
         s.patch("weightlock.dev/v1alpha1", "WeightEnvironment", None, &s.id,
             json!({"spec": {"modes": {"admission": "Enforce", "network": "Enforce", "verification": "Enforce", "egress": "Enforce"}}}))
