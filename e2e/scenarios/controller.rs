@@ -10,7 +10,7 @@ use crate::harness::*;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn drift_is_repaired_and_foreign_policies_stay() {
     scenario("drift", |s| async move {
-        let (ns, _) = s.serving(&[], |_| {}).await;
+        let ns = s.namespace("in", &[]).await;
         s.create(environment(&s.id, &ns, &["*"])).await.unwrap();
         s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
         let deny = "weightlock-default-deny";
@@ -85,7 +85,7 @@ async fn a_namespace_is_claimed_once_and_its_successor_inherits_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deletion_of_an_environment_waits_for_its_weights() {
     scenario("deletion", |s| async move {
-        let ns = s.namespace("in", &["vllm"]).await;
+        let (ns, _) = s.serving(&["vllm"], |_| {}).await;
         s.create(model_server(&ns, "server", "vllm", "w")).await.unwrap();
         s.phase(&ns, "server", "Running").await;
         s.delete("weightlock.dev/v1alpha1", "WeightEnvironment", None, &s.id).await;

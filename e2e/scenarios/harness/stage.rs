@@ -113,14 +113,7 @@ impl Stage {
         let resource = resource_of(&object);
         let object: DynamicObject = serde_json::from_value(object).unwrap();
         let api = self.api(&resource, object.namespace().as_deref());
-        let made = match api.create(&PostParams::default(), &object).await {
-            // The client repeats a request that was answered with 429, 503 or 504, though it may have been carried out.
-            // Names are unique to the scenario, so an object that is there already is the one that the first try made.
-            Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => {
-                api.get(&object.name_any()).await?
-            }
-            other => other?,
-        };
+        let made = api.create(&PostParams::default(), &object).await?;
         self.made.lock().unwrap().push((resource, made.namespace(), made.name_any()));
         Ok(made)
     }
