@@ -115,7 +115,7 @@ pub async fn tell(context: &Context, artifact: &ObjectReference, holders: &[Hold
     for holder in holders {
         let Some(verdict) = &holder.verdict else { continue };
         let uid = text(holder.pod, "/metadata/uid").to_string();
-        let told = (name.clone(), uid, verdict.finished.clone());
+        let told = (name.clone(), uid, end_of(verdict));
         if context.memory.verified.contains(&told) {
             continue;
         }
@@ -129,6 +129,12 @@ pub async fn tell(context: &Context, artifact: &ObjectReference, holders: &[Hold
     let pods: BTreeSet<&str> = holders.iter().map(|holder| text(holder.pod, "/metadata/uid")).collect();
     context.memory.verified.retain(&name, &pods);
     Ok(())
+}
+
+/// Tells one end of a verifier from another. Its time has whole seconds, within which a restarted verifier may have ended
+/// otherwise.
+fn end_of(verdict: &Verdict) -> String {
+    format!("{} {}", verdict.finished, verdict.exit_code)
 }
 
 fn is_recent(finished: &str, now: Timestamp) -> bool {
@@ -146,7 +152,7 @@ fn occurrences(artifact: &ObjectReference, holder: &Holder<'_>, verdict: &Verdic
         reason,
         action: "Verify",
         note: format!("WeightArtifact {name:?} in pod {}: {}", holder.name, told(verdict)),
-        occurrence: format!("{name} {} {}", pod.uid.as_deref().unwrap_or_default(), verdict.finished),
+        occurrence: format!("{name} {} {}", pod.uid.as_deref().unwrap_or_default(), end_of(verdict)),
     };
     [event(&pod, artifact), event(artifact, &pod)]
 }
@@ -197,6 +203,13 @@ mod tests {
             "{}",
             on_pod.note
         );
+    }
+
+    #[test]
+    fn two_ends_within_one_second_are_two() {
+        let pod = json!({"metadata": {"uid": "u1"}});
+        let end = |exit_code| end_of(holder(&pod, false, Some(exit_code)).verdict.as_ref().unwrap());
+        assert_ne!(end(20), end(0));
     }
 
     #[test]
