@@ -11,7 +11,7 @@ use super::error::CliError;
 use super::judge::{Verdict, count_by_rule, judge};
 use super::subject::Subject;
 use crate::api::Mode;
-use crate::domain::World;
+use crate::domain::{World, consumers};
 use crate::index;
 
 /// What is looked at.
@@ -63,15 +63,11 @@ pub fn impact(world: &World, environments: &[String]) -> Result<Vec<Verdict>, Cl
             .environments
             .iter()
             .any(|(environment, held)| chosen(environment) && held.members.iter().any(|m| m.namespace == *namespace));
-        if member && !ended(pod) {
+        if member && !consumers::ended(pod) {
             verdicts.push(judge(&enforced, &subject(namespace, name, pod)));
         }
     }
     Ok(verdicts)
-}
-
-fn ended(pod: &Value) -> bool {
-    matches!(pod.pointer("/status/phase").and_then(Value::as_str), Some("Succeeded" | "Failed"))
 }
 
 /// The pod as it would be made again.

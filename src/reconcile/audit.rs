@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::Mode,
-    domain::{Operation, Request, User, World, admission, world::Environment},
+    domain::{Operation, Request, User, World, admission, consumers, world::Environment},
 };
 
 /// What was told of each pod, by its UID. Cheap to clone.
@@ -66,11 +66,10 @@ fn findings<'a>(world: &'a World, environment: &Environment) -> Vec<(&'a Value, 
     let keeps = |namespace: &str| {
         world.membership(namespace).environment().is_some_and(|keeper| keeper.name == environment.name)
     };
-    let running = |pod: &Value| !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
     world
         .pods
         .iter()
-        .filter(|((namespace, _), pod)| keeps(namespace) && running(pod))
+        .filter(|((namespace, _), pod)| keeps(namespace) && !consumers::ended(pod))
         .map(|((namespace, name), pod)| (pod.as_ref(), refusal(world, namespace, name, pod)))
         .filter(|(_, warnings)| !warnings.is_empty())
         .collect()

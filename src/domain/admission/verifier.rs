@@ -11,8 +11,7 @@ use super::pod::{Container, Object, Pod, object, strings, text};
 use crate::domain::backend;
 use crate::domain::world::Manifest;
 
-/// Name of the verifier's container.
-pub const VERIFIER: &str = "weightlock-verify";
+pub use crate::domain::consumers::VERIFIER;
 
 /// User and group of the verifier where it cannot be told as whom the consumer runs.
 const NOBODY: i64 = 65532;
