@@ -41,11 +41,22 @@ pub struct WeightArtifactSpec {
     pub model: Model,
 
     /// SHA-256 of the canonical manifest (path, size and SHA-256 of every file), as `sha256:` and 64 lower-case hex
-    /// digits. Absent: the artifact is open, protected by its locations but readable by nobody. Setting it seals the
-    /// artifact, for ever.
+    /// digits. Absent: the artifact is open, protected by its locations and mounted by pods of its producers only. Setting
+    /// it seals the artifact, for ever: nobody writes it any more, and `permittedEnvironments` may read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
     pub manifest_digest: Option<String>,
+
+    /// Who may mount the storage, and write it, while the artifact is open. Once it is sealed, nobody writes it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["environment".to_string()]))]
+    pub producers: Vec<Producer>,
+
+    /// Whether the producers may write while the artifact is open. `kubectl weightlock seal` stops them before it hashes,
+    /// so that what is hashed is what is sealed.
+    #[serde(default, skip_serializing_if = "Writes::is_default")]
+    pub writes: Writes,
 
     /// Where the list of files is. Its content is pinned by the digest, so its carrier needs no trust.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,6 +75,38 @@ pub struct WeightArtifactSpec {
     /// Whom to ask; printed in every remedy.
     #[schemars(length(min = 1, max = 256))]
     pub contact: String,
+}
+
+/// An environment whose pods write an artifact while it is open.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Producer {
+    /// Name of the WeightEnvironment. It need not be among `permittedEnvironments`: then its pods lose the weights when
+    /// they are sealed.
+    #[schemars(length(min = 1, max = 63))]
+    pub environment: String,
+    /// Service accounts whose pods may write; they have to be members of the environment as well. `*` stands for all of
+    /// its members and must be written out.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 253)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub service_accounts: Vec<String>,
+}
+
+/// Whether the producers of an open artifact may write it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum Writes {
+    /// They may.
+    #[default]
+    Producers,
+    /// Nobody may: the artifact is about to be sealed. Its producers may read it.
+    Frozen,
+}
+
+impl Writes {
+    /// Whether it is what stands for an absent field.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What kind of weights an artifact is.
@@ -248,7 +291,7 @@ pub struct WeightArtifactStatus {
     /// Outcomes of verifications, added up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verifications: Option<Verifications>,
-    /// Accepted, LocationsResolved, Verified, Ready.
+    /// Accepted, LocationsResolved, Sealed, Enforced, Verified, Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]

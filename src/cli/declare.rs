@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use super::error::CliError;
 use crate::api::{
     ArtifactType, ClaimLocation, Location, LocationRole, ManifestFile, ManifestSource, Model, PermittedEnvironment,
-    WeightArtifact, WeightArtifactSpec,
+    WeightArtifact, WeightArtifactSpec, Writes,
 };
 use crate::verifier::manifest::Manifest;
 
@@ -123,6 +123,8 @@ impl DeclarationArgs {
             artifact_type: self.artifact_type.into(),
             model: Model { name: self.model.clone().unwrap_or_else(|| name.into()), version: self.version.clone() },
             manifest_digest: Some(digest.into()),
+            producers: Vec::new(),
+            writes: Writes::default(),
             manifest: Some(manifest),
             locations: vec![location],
             permitted_environments: self

@@ -83,6 +83,16 @@ pub fn ended(pod: &Value) -> bool {
     matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")
 }
 
+/// Whether no container of a pod runs any more: its phase says so, and no container's status says otherwise. A phase can
+/// be written before the containers have stopped.
+pub fn stopped(pod: &Value) -> bool {
+    let runs = |field: &str| {
+        let statuses = pod.pointer(field).and_then(Value::as_array);
+        statuses.into_iter().flatten().any(|status| status.pointer("/state/running").is_some())
+    };
+    ended(pod) && !runs("/status/containerStatuses") && !runs("/status/initContainerStatuses")
+}
+
 /// How a verifier ended, as the kubelet reported it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
@@ -158,6 +168,8 @@ mod tests {
                 path: None,
             }],
             permitted: BTreeSet::new(),
+            producers: vec![],
+            frozen: false,
             contact: String::new(),
         };
         let mut world = World::default();

@@ -237,7 +237,7 @@ fn shard_of(key: &str, count: usize) -> usize {
 fn entry(owners: &Owners<'_>) -> IndexEntry {
     let mut environments: Option<BTreeSet<&str>> = None;
     for artifact in owners.values() {
-        let permitted: BTreeSet<&str> = artifact.permitted.iter().map(String::as_str).collect();
+        let permitted = artifact.places();
         environments = Some(match environments {
             Some(others) => others.intersection(&permitted).copied().collect(),
             None => permitted,

@@ -38,6 +38,8 @@ fn artifact(name: &str, permitted: &[&str], keys: Vec<BackendKey>) -> Artifact {
             })
             .collect(),
         permitted: permitted.iter().map(|p| (*p).to_string()).collect(),
+        producers: vec![],
+        frozen: false,
         contact: format!("{name}@example.com"),
     }
 }

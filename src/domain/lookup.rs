@@ -181,9 +181,21 @@ impl World {
         keys.filter_map(|(location, own)| own.ok().filter(|own| own.overlaps(key)).map(|own| (location, own))).collect()
     }
 
-    /// The environments in which an artifact may be mounted and that exist, by name.
+    /// The environments in which the storage of an artifact may be and that exist, by name.
     pub fn environments_of<'a>(&'a self, artifact: &'a Artifact) -> impl Iterator<Item = &'a Environment> {
-        artifact.permitted.iter().filter_map(|name| self.environments.get(name))
+        artifact.places().into_iter().filter_map(|name| self.environments.get(name))
+    }
+
+    /// Whether pods of a service account make an artifact: the namespace is a pinned member of a producing environment,
+    /// which has the account among its members, and the artifact names it.
+    pub fn produces(&self, artifact: &Artifact, namespace: &str, service_account: &str) -> bool {
+        let Membership::Member { environment, member } = self.membership(namespace) else { return false };
+        let lists = |accounts: &BTreeSet<String>| accounts.contains("*") || accounts.contains(service_account);
+        lists(&member.service_accounts)
+            && artifact
+                .producers
+                .iter()
+                .any(|producer| producer.environment == environment.name && lists(&producer.service_accounts))
     }
 
     /// The namespaces in which an artifact may be mounted now, with their pinned UIDs.
@@ -220,7 +232,8 @@ impl World {
             reason: format!("not permitted in namespace {namespace:?} ({place})"),
             remedy: format!("{}; or ask {}.", self.where_to_run(artifact), artifact.contact),
         };
-        let permitted = |environment: &Environment| artifact.permitted.contains(&environment.name);
+        let places = artifact.places();
+        let permitted = |environment: &Environment| places.contains(environment.name.as_str());
         match self.membership(namespace) {
             Membership::None => Some(outside("no environment".into())),
             Membership::Member { environment, .. }
@@ -280,8 +293,8 @@ impl World {
     /// The environments and namespaces of an artifact, as the start of a remedy.
     fn where_to_run(&self, artifact: &Artifact) -> String {
         let places: Vec<String> = artifact
-            .permitted
-            .iter()
+            .places()
+            .into_iter()
             .map(|name| {
                 let namespaces: Vec<&str> = self
                     .environments

@@ -98,10 +98,36 @@ pub struct Artifact {
     pub manifest: Manifest,
     /// Where the bytes live.
     pub locations: Vec<ArtifactLocation>,
-    /// Names of the environments in which it may be mounted.
+    /// Names of the environments in which it may be mounted once it is sealed.
     pub permitted: BTreeSet<String>,
+    /// Who may mount it while it is open.
+    pub producers: Vec<Producer>,
+    /// Whether not even the producers may write it.
+    pub frozen: bool,
     /// Whom to ask.
     pub contact: String,
+}
+
+impl Artifact {
+    /// Whether it has a digest: nobody writes it any more.
+    pub fn sealed(&self) -> bool {
+        self.digest.is_some()
+    }
+
+    /// The environments in which its storage may be: those that it permits and, while it is open, those that make it.
+    pub fn places(&self) -> BTreeSet<&str> {
+        let producers = self.producers.iter().filter(|_| !self.sealed()).map(|producer| producer.environment.as_str());
+        self.permitted.iter().map(String::as_str).chain(producers).collect()
+    }
+}
+
+/// An environment whose pods write an artifact while it is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Producer {
+    /// Name of the environment.
+    pub environment: String,
+    /// Service accounts; `*` stands for all members of the environment.
+    pub service_accounts: BTreeSet<String>,
 }
 
 /// Where the list of files of an artifact is.

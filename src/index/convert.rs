@@ -7,11 +7,11 @@ use kube::core::DynamicObject;
 use serde_json::Value;
 
 use super::quantity;
-use crate::api::{Mode, Modes, WeightArtifact, WeightEnvironment};
+use crate::api::{Mode, Modes, WeightArtifact, WeightEnvironment, Writes};
 use crate::domain::backend::{self, BackendKey};
 use crate::domain::world::{
     Artifact, ArtifactLocation, Claim, ClaimName, DataSource, Environment, EnvironmentMember, LocationSource, Manifest,
-    Volume,
+    Producer, Volume,
 };
 
 /// A WeightArtifact.
@@ -60,6 +60,15 @@ pub fn artifact(object: &DynamicObject) -> Result<Artifact, String> {
         manifest,
         locations,
         permitted: spec.permitted_environments.into_iter().map(|p| p.name).collect(),
+        producers: spec
+            .producers
+            .into_iter()
+            .map(|p| Producer {
+                environment: p.environment,
+                service_accounts: p.service_accounts.into_iter().collect(),
+            })
+            .collect(),
+        frozen: spec.writes == Writes::Frozen,
         contact: spec.contact,
     })
 }

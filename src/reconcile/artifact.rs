@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::{EffectivePermissions, LocationStatus, Verifications, WeightArtifact, WeightArtifactStatus},
     domain::{
-        World, index_plan,
+        World, admission, consumers, index_plan,
         world::{Artifact, LocationSource, Manifest},
     },
     index::convert,
@@ -66,10 +66,11 @@ fn status(
     let (consumers, verifications) = verification::count(holders);
     let permitted: Vec<String> = world.environments_of(artifact).map(|environment| environment.name.clone()).collect();
     let absent: Vec<&str> =
-        artifact.permitted.iter().filter(|name| !world.environments.contains_key(*name)).map(String::as_str).collect();
+        artifact.places().into_iter().filter(|name| !world.environments.contains_key(*name)).collect();
     let mut wanted = vec![
         Wanted::yes("Accepted", "Accepted", "The declaration is in force."),
         locations_resolved(&located),
+        sealed(artifact, &writers(context, artifact)),
         enforced(index_plan::enforced(world, artifact), context.in_force.artifact(&artifact.name)),
         verified(artifact, &verifications),
     ];
@@ -158,6 +159,50 @@ fn locations_resolved(located: &[Located]) -> Wanted {
     Wanted::no(KIND, if worst.state == State::Moved { "LocationMoved" } else { "Pending" }, text)
 }
 
+/// The pods that run and can write the storage of an artifact.
+fn writers(context: &Context, artifact: &Artifact) -> Vec<String> {
+    let world = &context.world;
+    let pods = context.pods_with(&artifact.name).iter().filter_map(|key| Some((key, world.pods.get(key)?)));
+    pods.filter(|(_, pod)| !consumers::stopped(pod))
+        .filter_map(|((namespace, name), pod)| {
+            Some(format!("pod {namespace}/{name}, {}", admission::writes(world, namespace, pod, &artifact.name)?))
+        })
+        .collect()
+}
+
+fn sealed(artifact: &Artifact, writers: &[String]) -> Wanted {
+    const KIND: &str = "Sealed";
+    match (artifact.sealed(), artifact.frozen, writers) {
+        (true, _, []) => Wanted::yes(
+            KIND,
+            "Sealed",
+            "The content is pinned by spec.manifestDigest, and no pod that runs can write it.",
+        ),
+        (true, _, writers) => {
+            let text = format!(
+                "Pods that run can write the storage of the sealed weights: {}. Remedy: delete these pods. What they change is found when the weights are verified next.",
+                name_some(writers)
+            );
+            Wanted::no(KIND, "WriterRunning", text)
+        }
+        (false, true, []) => Wanted::no(
+            KIND,
+            "Frozen",
+            "Nobody writes the weights; spec.manifestDigest is not set yet (kubectl weightlock seal sets it).",
+        ),
+        (false, true, writers) => Wanted::no(
+            KIND,
+            "Freezing",
+            format!("Pods that write still run: {}. No new one starts.", name_some(writers)),
+        ),
+        (false, false, _) => Wanted::no(
+            KIND,
+            "Open",
+            "Pods of its producers (spec.producers) may write the weights, and nobody else mounts them, until they are sealed.",
+        ),
+    }
+}
+
 fn enforced(wanted: bool, in_force: bool) -> Wanted {
     const KIND: &str = "Enforced";
     match (wanted, in_force) {
@@ -211,13 +256,16 @@ fn ready(others: &[Wanted], absent: &[&str], left: &[String]) -> Wanted {
     }
     if !absent.is_empty() {
         let text = format!(
-            "spec.permittedEnvironments names WeightEnvironments that do not exist: {}. The weights are protected; they may be mounted in the others.",
+            "spec.permittedEnvironments and spec.producers name WeightEnvironments that do not exist: {}. The weights are protected; they may be mounted in the others.",
             absent.join(", ")
         );
         return Wanted::no("Ready", "EnvironmentMissing", text);
     }
     if let Some(behind) = others.iter().find(|other| other.kind == "Enforced" && other.reason == "IndexBehind") {
         return Wanted::no("Ready", behind.reason, behind.message.clone());
+    }
+    if let Some(written) = others.iter().find(|other| other.kind == "Sealed" && other.reason == "WriterRunning") {
+        return Wanted::no("Ready", written.reason, written.message.clone());
     }
     if let Some(failed) = others.iter().find(|other| other.kind == "Verified" && other.reason == "VerificationFailed") {
         return Wanted::no("Ready", failed.reason, failed.message.clone());
@@ -289,6 +337,8 @@ mod tests {
             manifest: Manifest::Path("m".into()),
             locations: vec![],
             permitted: Default::default(),
+            producers: vec![],
+            frozen: false,
             contact: String::new(),
         };
         let count = |succeeded, failure: Option<&str>| Verifications {
@@ -303,6 +353,31 @@ mod tests {
         assert!(good.holds() && good.message.contains("as kubelets reported it"), "{}", good.message);
         let bad = verified(&artifact, &count(1, Some("pod a/b: w.bin differs")));
         assert_eq!((bad.reason, bad.holds()), ("VerificationFailed", false));
+    }
+
+    #[test]
+    fn what_runs_and_writes_sealed_weights_is_named() {
+        let artifact = |digest: Option<&str>, frozen| Artifact {
+            name: "orion".into(),
+            digest: digest.map(Into::into),
+            manifest: Manifest::Path("m".into()),
+            locations: vec![],
+            permitted: Default::default(),
+            producers: vec![],
+            frozen,
+            contact: String::new(),
+        };
+        let writer = ["pod lab/train-0, container \"t\" (volume \"w\")".to_string()];
+        let of = |digest, frozen, writers: &[String]| sealed(&artifact(digest, frozen), writers);
+        assert_eq!(of(None, false, &writer).reason, "Open");
+        assert_eq!(of(None, true, &writer).reason, "Freezing");
+        assert_eq!(of(None, true, &[]).reason, "Frozen");
+        assert!(of(Some("sha256:0"), true, &[]).holds());
+        let written = of(Some("sha256:0"), true, &writer);
+        assert_eq!((written.reason, written.holds()), ("WriterRunning", false));
+        assert!(written.message.contains("pod lab/train-0, container \"t\""), "{}", written.message);
+        let condition = ready(&[Wanted::yes("LocationsResolved", "Resolved", ""), written], &[], &[]);
+        assert_eq!(condition.reason, "WriterRunning");
     }
 
     #[test]

@@ -81,6 +81,8 @@ mod tests {
                 path: None,
             }],
             permitted: ["serving".to_string()].into(),
+            producers: vec![],
+            frozen: false,
             contact: "us".into(),
         };
         World { artifacts: BTreeMap::from([("orion".into(), artifact)]), ..World::default() }

@@ -81,6 +81,18 @@ const ARTIFACT_CASES: &[Case] = &[
     refused("spec: {manifest: {path: /etc/passwd}}", "manifest.path is relative"),
     refused("spec: {manifest: {path: a/../../b}}", "manifest.path is relative"),
     refused("spec: {manifest: {path: a//b}}", "manifest.path is relative"),
+    // Producers.
+    accepted("spec: {producers: [{environment: training, serviceAccounts: [trainer]}]}"),
+    accepted(
+        "spec: {manifestDigest: null, manifest: null, producers: [{environment: training, serviceAccounts: ['*']}], writes: Frozen}",
+    ),
+    refused("spec: {producers: [{environment: training, serviceAccounts: []}]}", "spec.producers[0].serviceAccounts"),
+    refused("spec: {producers: [{environment: training}]}", "spec.producers[0].serviceAccounts"),
+    refused(
+        "spec: {producers: [{environment: a, serviceAccounts: [x]}, {environment: a, serviceAccounts: [y]}]}",
+        "Duplicate value",
+    ),
+    refused("spec: {writes: Never}", "Unsupported value: \"Never\""),
     // Locations.
     accepted(
         "spec: {locations: [{name: a, role: Backup, csi: {driver: efs.csi.aws.com, volumeHandle: 'fs-0123::fsap-9'}}]}",

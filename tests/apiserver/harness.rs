@@ -31,7 +31,16 @@ pub async fn controller() -> Client {
     client_as(Some(CONTROLLER)).await
 }
 
+/// The same, but known to the API server under this name, with these groups beside the one that has rights to everything.
+pub async fn somebody(user: &str, groups: &[&str]) -> Client {
+    client_with(Some(user), groups).await
+}
+
 async fn client_as(user: Option<&str>) -> Client {
+    client_with(user, &[]).await
+}
+
+async fn client_with(user: Option<&str>, groups: &[&str]) -> Client {
     static KUBECONFIG: OnceLock<Result<Kubeconfig, String>> = OnceLock::new();
     let mut kubeconfig = match KUBECONFIG.get_or_init(find) {
         Ok(kubeconfig) => kubeconfig.clone(),
@@ -40,7 +49,8 @@ async fn client_as(user: Option<&str>) -> Client {
     if let Some(user) = user {
         for auth in kubeconfig.auth_infos.iter_mut().filter_map(|named| named.auth_info.as_mut()) {
             auth.impersonate = Some(user.to_string());
-            auth.impersonate_groups = Some(vec!["system:masters".into(), "system:authenticated".into()]);
+            let all = ["system:masters", "system:authenticated"].iter().chain(groups);
+            auth.impersonate_groups = Some(all.map(|group| (*group).to_string()).collect());
         }
     }
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("kubeconfig");

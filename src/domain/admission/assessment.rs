@@ -76,6 +76,18 @@ impl<'a> Assessment<'a> {
         self.weights().any(|w| w.volume == volume)
     }
 
+    /// Whether this pod is one of those that make an artifact.
+    pub fn produces(&self, artifact: &Artifact) -> bool {
+        self.world.produces(artifact, self.namespace, self.pod.service_account())
+    }
+
+    /// Whether weights are for reading only, whoever the pod is: they are sealed, and it is none that made them. Its
+    /// mounts are then made read-only; those of a producer are refused instead, since it would fail later, and in the dark.
+    pub fn only_read(&self, volume: &str) -> bool {
+        let mut weights = self.weights().filter(|w| w.volume == volume).peekable();
+        weights.peek().is_some() && weights.all(|w| w.artifact.sealed() && !self.produces(w.artifact))
+    }
+
     /// Whether a container mounts or attaches weights.
     pub fn reads_weights(&self, container: &Container<'_>) -> bool {
         self.weights().any(|w| container.uses(w.volume))

@@ -7,6 +7,7 @@ use super::volumes::Content;
 use crate::api::{PersistentWrites, UnregisteredReads};
 use crate::domain::backend::BackendKey;
 use crate::domain::rules::Rule;
+use crate::domain::world::Artifact;
 
 /// Directories and sockets of a node through which the volumes of all its pods can be read, or pods be made that nobody
 /// admits.
@@ -37,17 +38,30 @@ pub(super) fn artifacts(assessment: &Assessment<'_>, findings: &mut Findings) {
         if let Some(refusal) = assessment.world.refusal(artifact, assessment.namespace, Some(account)) {
             findings.add(refusal.rule, format!("{subject}, {}.", refusal.reason), refusal.remedy);
         }
-        if artifact.digest.is_none() && assessment.environment().is_some() {
+        if !artifact.sealed() && assessment.environment().is_some() && !assessment.produces(artifact) {
             findings.add(
                 Rule::OpenArtifact,
-                format!("{subject}, which is open: there is no digest to verify its bytes against."),
+                format!("{subject}, which is open: without a digest there is nothing to verify its bytes against, and only its producers may mount it ({}).", producers(artifact)),
                 format!(
-                    "seal WeightArtifact {:?} with spec.manifest and spec.manifestDigest (kubectl weightlock digest prints both); or ask {}.",
+                    "seal it (kubectl weightlock seal {}), run the pod as one of its producers, or list them in spec.producers; or ask {}.",
                     artifact.name, artifact.contact
                 ),
             );
         }
     }
+}
+
+/// Who makes an artifact, for messages.
+pub(super) fn producers(artifact: &Artifact) -> String {
+    let listed: Vec<String> = artifact
+        .producers
+        .iter()
+        .map(|producer| {
+            let accounts: Vec<&str> = producer.service_accounts.iter().take(8).map(String::as_str).collect();
+            format!("environment {:?}, service account {}", producer.environment, accounts.join(", "))
+        })
+        .collect();
+    if listed.is_empty() { "it has none".into() } else { listed.join("; ") }
 }
 
 /// What every pod of an environment has to be: its volumes can be told.
@@ -154,14 +168,14 @@ pub(super) fn neighbours(assessment: &Assessment<'_>, findings: &mut Findings) {
 }
 
 /// Whether registered storage holds all that is mounted: a mount of its ancestor reads what is beside it, too.
-fn covered(assessment: &Assessment<'_>, key: &BackendKey, artifacts: &[&crate::domain::world::Artifact]) -> bool {
+fn covered(assessment: &Assessment<'_>, key: &BackendKey, artifacts: &[&Artifact]) -> bool {
     artifacts
         .iter()
         .any(|artifact| assessment.world.locations_at(artifact, key).iter().any(|(_, own)| own.relative(key).is_some()))
 }
 
 /// The first container that can write to a volume.
-fn writer(assessment: &Assessment<'_>, volume: &Volume<'_>) -> Option<String> {
+pub(super) fn writer(assessment: &Assessment<'_>, volume: &Volume<'_>) -> Option<String> {
     if volume.read_only_source() {
         return None;
     }

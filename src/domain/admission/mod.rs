@@ -10,6 +10,7 @@ mod hardening;
 mod identity;
 mod pod;
 mod running;
+mod sealing;
 mod shape;
 mod storage;
 mod text;
@@ -32,6 +33,7 @@ use assessment::Assessment;
 use shape::Aspects;
 use text::Findings;
 
+pub use sealing::writes;
 pub use shape::EGRESS_BANDWIDTH;
 pub use text::denial_text;
 pub use verifier::VERIFIER;

@@ -143,8 +143,8 @@ fn keep(assessment: &Assessment<'_>, existing: &Object, rendered: &mut Object) {
 fn harden(assessment: &Assessment<'_>, container: &mut Value, pod_has_seccomp: bool) {
     let Some(container) = container.as_object_mut() else { return };
     for mount in container.get_mut("volumeMounts").and_then(Value::as_array_mut).into_iter().flatten() {
-        let weights = mount.get("name").and_then(Value::as_str).is_some_and(|volume| assessment.is_weights(volume));
-        if weights && let Some(mount) = mount.as_object_mut() {
+        let only_read = mount.get("name").and_then(Value::as_str).is_some_and(|volume| assessment.only_read(volume));
+        if only_read && let Some(mount) = mount.as_object_mut() {
             mount.insert("readOnly".into(), true.into());
         }
     }

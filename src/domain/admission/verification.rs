@@ -1,7 +1,9 @@
 //! WL-3xx and WL-601: weights are verified before they are read, and cannot change afterwards.
 
 use super::assessment::Assessment;
+use super::identity;
 use super::pod::Kind;
+use super::sealing;
 use super::shape::{EGRESS_BANDWIDTH, bandwidth};
 use super::text::{Findings, quoted};
 use super::verifier::{self, VERIFIER};
@@ -88,11 +90,7 @@ pub(super) fn mounts(assessment: &Assessment<'_>, findings: &mut Findings) {
             let read_only_source =
                 assessment.pod.volumes.iter().any(|volume| volume.name == mount.volume && volume.read_only_source());
             if !mount.read_only && !read_only_source {
-                findings.add(
-                    Rule::WritableMount,
-                    format!("{subject} mounts weights writable ({place})."),
-                    "set readOnly: true on the volumeMount.".into(),
-                );
+                writable(assessment, mount.volume, &format!("{subject} mounts weights writable ({place})"), findings);
             }
             let propagation = mount.raw.get("mountPropagation").filter(|p| !p.is_null() && *p != "None");
             if propagation.is_some() {
@@ -110,6 +108,51 @@ pub(super) fn mounts(assessment: &Assessment<'_>, findings: &mut Findings) {
                 "mount the volume with volumeMounts instead of volumeDevices.".into(),
             );
         }
+    }
+}
+
+/// A writable mount: of sealed weights nobody has one, of open weights their producers.
+fn writable(assessment: &Assessment<'_>, volume: &str, fact: &str, findings: &mut Findings) {
+    let weights = || assessment.weights().filter(|w| w.volume == volume).map(|w| w.artifact);
+    let produced = weights().any(|artifact| assessment.produces(artifact));
+    let sealed = weights().find(|artifact| artifact.sealed());
+    let stranger = weights().find(|artifact| !assessment.produces(artifact));
+    let frozen = weights().find(|artifact| artifact.frozen);
+    match (sealed, stranger, frozen) {
+        (Some(artifact), _, _) if produced || weights().any(|artifact| !artifact.sealed()) => findings.add(
+            Rule::NotAWriter,
+            format!("{fact}; WeightArtifact {:?} is in it and is sealed: nobody writes it any more, its producers no less.", artifact.name),
+            format!(
+                "set readOnly: true on the volumeMount, and write to another volume that is a new WeightArtifact; or ask {}.",
+                artifact.contact
+            ),
+        ),
+        (Some(_), _, _) => findings.add(
+            Rule::WritableMount,
+            format!("{fact}."),
+            "set readOnly: true on the volumeMount.".into(),
+        ),
+        (None, Some(artifact), _) => findings.add(
+            Rule::NotAWriter,
+            format!(
+                "{fact}; WeightArtifact {:?} is open, and this pod is none of its producers ({}).",
+                artifact.name,
+                identity::producers(artifact)
+            ),
+            format!(
+                "run the pod as one of its producers, or list it in spec.producers of WeightArtifact {:?}; or ask {}.",
+                artifact.name, artifact.contact
+            ),
+        ),
+        (None, None, Some(artifact)) if !sealing::is_job(assessment) => findings.add(
+            Rule::NotAWriter,
+            format!("{fact}; WeightArtifact {:?} is being sealed (spec.writes: Frozen).", artifact.name),
+            format!(
+                "write to a new WeightArtifact. If the sealing was given up, set spec.writes: Producers; or ask {}.",
+                artifact.contact
+            ),
+        ),
+        (None, None, _) => {}
     }
 }
 

@@ -60,6 +60,8 @@ pub enum Rule {
     WritableMount,
     /// Weights are attached as a raw block device.
     RawBlockDevice,
+    /// A pod writes weights that are sealed, or that it does not make.
+    NotAWriter,
     /// A mount of weights propagates.
     MountPropagation,
     /// The image of a running pod is changed.
@@ -68,6 +70,8 @@ pub enum Rule {
     EphemeralContainer,
     /// A connection into a running pod.
     Connection,
+    /// Somebody else than its node says what the containers of a pod did.
+    ForgedStatus,
     /// A GPU pod outside every environment.
     GpuPodOutside,
     /// A reserved name or annotation is misused.

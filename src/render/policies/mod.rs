@@ -17,7 +17,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 
-use crate::api::{GROUP, VERSION, WeightIndex, WeightIndexSpec};
+use crate::api::{GROUP, Mode, VERSION, WeightIndex, WeightIndexSpec};
 use crate::domain::world::Settings;
 
 /// What every name of ours begins with.
@@ -42,7 +42,9 @@ pub struct Ring {
 
 /// Renders ring 1.
 pub fn ring(settings: &Settings, shards: Vec<WeightIndexSpec>) -> Ring {
-    let policies = all(settings);
+    let enforced = shards.first().into_iter().flat_map(|shard| &shard.members);
+    let enforced = enforced.filter(|(_, member)| member.admission == Mode::Enforce).map(|(name, _)| name.clone());
+    let policies = all(settings, enforced.collect());
     let bindings = policies.iter().flat_map(|policy| policy.bindings(shards.len())).collect();
     Ring {
         policies: policies.into_iter().map(Policy::into_object).collect(),
@@ -51,7 +53,8 @@ pub fn ring(settings: &Settings, shards: Vec<WeightIndexSpec>) -> Ring {
     }
 }
 
-fn all(settings: &Settings) -> Vec<Policy> {
+/// `enforced`: the namespaces whose admission is enforced.
+fn all(settings: &Settings, enforced: Vec<String>) -> Vec<Policy> {
     let mut all = vec![
         protection::definitions(),
         protection::index(settings),
@@ -63,6 +66,7 @@ fn all(settings: &Settings) -> Vec<Policy> {
         pods::connections(),
     ];
     all.extend(pods::gpus(settings));
+    all.extend(pods::statuses(enforced));
     all
 }
 
@@ -95,6 +99,32 @@ enum Parameter {
     EveryShard,
 }
 
+/// Namespaces by name: a label could be written by whoever may edit the namespace.
+enum Namespaces {
+    /// All but these.
+    Except(Vec<String>),
+    /// These.
+    Only(Vec<String>),
+}
+
+impl Namespaces {
+    fn selector(self) -> LabelSelector {
+        let (operator, names) = match self {
+            Self::Except(names) if names.is_empty() => return LabelSelector::default(),
+            Self::Except(names) => ("NotIn", names),
+            Self::Only(names) => ("In", names),
+        };
+        LabelSelector {
+            match_expressions: Some(vec![LabelSelectorRequirement {
+                key: NAMESPACE_NAME.into(),
+                operator: operator.into(),
+                values: Some(names),
+            }]),
+            ..LabelSelector::default()
+        }
+    }
+}
+
 /// One policy with its bindings, before they are objects.
 struct Policy {
     name: &'static str,
@@ -102,8 +132,8 @@ struct Policy {
     /// `Deny` or `Warn`.
     action: &'static str,
     rules: Vec<NamedRuleWithOperations>,
-    /// Namespaces, by name, to which it does not apply.
-    except: Vec<String>,
+    /// Namespaces, by name, to which it applies.
+    scope: Namespaces,
     variables: Vec<(&'static str, String)>,
     /// A CEL expression that gives a list of texts, one for each violation.
     violations: String,
@@ -126,7 +156,7 @@ impl Policy {
                 }),
                 match_constraints: Some(MatchResources {
                     match_policy: Some("Equivalent".into()),
-                    namespace_selector: Some(except(self.except)),
+                    namespace_selector: Some(self.scope.selector()),
                     object_selector: Some(LabelSelector::default()),
                     resource_rules: Some(self.rules),
                     ..MatchResources::default()
@@ -168,21 +198,6 @@ impl Policy {
     }
 }
 
-/// Selects every namespace but these. By name, since a label could be written by whoever may edit the namespace.
-fn except(names: Vec<String>) -> LabelSelector {
-    if names.is_empty() {
-        return LabelSelector::default();
-    }
-    LabelSelector {
-        match_expressions: Some(vec![LabelSelectorRequirement {
-            key: NAMESPACE_NAME.into(),
-            operator: "NotIn".into(),
-            values: Some(names),
-        }]),
-        ..LabelSelector::default()
-    }
-}
-
 /// Where the pods that keep the cluster and Weightlock running are: a parameter that is lost must not stop them.
 fn cluster_namespaces(settings: &Settings) -> Vec<String> {
     vec!["kube-system".into(), settings.own_namespace.clone()]
@@ -203,6 +218,7 @@ fn rule(group: &str, versions: &[&str], resources: &[&str], operations: &[&str])
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::IndexMember;
     use crate::domain::world::GpuPodsOutside;
 
     fn shards(n: i32) -> Vec<WeightIndexSpec> {
@@ -254,6 +270,29 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn statuses_are_guarded_where_admission_is_enforced_and_need_no_parameter() {
+        let member = |admission| IndexMember { uid: "u".into(), environment: "e".into(), admission };
+        let members =
+            |of: &[(&str, Mode)]| of.iter().map(|(name, mode)| ((*name).to_string(), member(*mode))).collect();
+        let with = |of: &[(&str, Mode)]| {
+            let shard = WeightIndexSpec { members: members(of), ..WeightIndexSpec::default() };
+            let ring = ring(&Settings::default(), vec![shard]);
+            let name = Some("weightlock-pod-statuses".to_string());
+            let bound = ring.bindings.into_iter().find(|b| b.metadata.name == name);
+            ring.policies.into_iter().find(|p| p.metadata.name == name).map(|p| (p.spec.unwrap(), bound.unwrap()))
+        };
+        assert!(with(&[("trial", Mode::Audit)]).is_none());
+        let (policy, binding) = with(&[("llm", Mode::Enforce), ("trial", Mode::Audit)]).unwrap();
+        // A lost parameter would stop every kubelet.
+        assert_eq!((policy.param_kind, binding.spec.unwrap().param_ref), (None, None));
+        let selector = policy.match_constraints.unwrap().namespace_selector.unwrap().match_expressions.unwrap();
+        assert_eq!(
+            (selector[0].operator.as_str(), selector[0].values.clone().unwrap()),
+            ("In", vec!["llm".to_string()])
+        );
     }
 
     #[test]

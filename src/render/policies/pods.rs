@@ -1,8 +1,8 @@
 //! Pods: registered storage is mounted only where it is permitted (WL-101), nobody connects into pods of an environment
-//! (WL-403), and GPU pods outside environments follow the installation's setting (WL-501).
+//! (WL-403) or writes what their containers did (WL-404), and GPU pods outside environments follow the installation's setting (WL-501).
 
 use super::storage::claim_sources;
-use super::{Parameter, Policy, cel, cluster_namespaces, rule, source};
+use super::{Namespaces, Parameter, Policy, cel, cluster_namespaces, rule, source};
 use crate::domain::Rule;
 use crate::domain::world::{GPU_RESOURCES, GpuPodsOutside, Settings};
 
@@ -65,7 +65,7 @@ pub fn volumes(settings: &Settings) -> Policy {
             rule("", &["v1"], &["pods"], &["CREATE"]),
             rule("", &["v1"], &["pods/ephemeralcontainers"], &["UPDATE"]),
         ],
-        except: cluster_namespaces(settings),
+        scope: Namespaces::Except(cluster_namespaces(settings)),
         variables,
         violations: lists.join(" + "),
         fallback: fallback(
@@ -99,7 +99,7 @@ pub fn connections() -> Policy {
             &["pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "services/proxy"],
             &["CONNECT"],
         )],
-        except: vec![],
+        scope: Namespaces::Except(vec![]),
         variables: cel::membership(),
         violations: format!(
             "variables.environment == '' || variables.audit ? [] : [{} + request.subResource + ' into ' + (request.resource.resource == 'services' ? 'Service' : 'Pod') + ' \"' + request.namespace + '/' + request.name + '\" of environment \"' + variables.environment + '\" is refused (workloads.debug: Deny). Remedy: ' + {}]",
@@ -108,6 +108,57 @@ pub fn connections() -> Policy {
         ),
         fallback: fallback(Rule::Connection, "connections into pods of this environment are refused"),
     }
+}
+
+/// What containers of a pod did is said by its node alone. The verdict of a verifier counts from there, and whether a pod
+/// that writes weights still runs; so nobody else may write container statuses, and only the cluster's own controllers
+/// may say that a pod has ended. `None`: there is no namespace to guard.
+///
+/// It takes no parameter: one that is lost would stop the kubelets of the cluster.
+pub fn statuses(enforced: Vec<String>) -> Option<Policy> {
+    if enforced.is_empty() {
+        return None;
+    }
+    let rule_text = Rule::ForgedStatus.describe();
+    let changed = |field: &str| {
+        let of = |object: &str| {
+            format!("(has({object}.status) && has({object}.status.{field}) ? {object}.status.{field} : [])")
+        };
+        format!("({} != {} ? ['status.{field}'] : [])", of("object"), of("oldObject"))
+    };
+    let phase =
+        |object: &str| format!("(has({object}.status) && has({object}.status.phase) ? {object}.status.phase : '')");
+    Some(Policy {
+        name: "pod-statuses",
+        parameter: Parameter::None,
+        action: "Deny",
+        rules: vec![rule("", &["v1"], &["pods/status"], &["UPDATE"])],
+        scope: Namespaces::Only(enforced),
+        variables: vec![
+            (
+                "node",
+                "has(object.spec.nodeName) && request.userInfo.username == 'system:node:' + object.spec.nodeName && 'system:nodes' in request.userInfo.groups".to_string(),
+            ),
+            (
+                "cluster",
+                "request.userInfo.username.startsWith('system:serviceaccount:kube-system:') || request.userInfo.username in ['system:kube-controller-manager', 'system:kube-scheduler']".to_string(),
+            ),
+            (
+                "containers",
+                ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"].map(changed).join(" + "),
+            ),
+            (
+                "ended",
+                format!("{} in ['Succeeded', 'Failed'] && {0} != {} ? ['status.phase'] : []", phase("object"), phase("oldObject")),
+            ),
+        ],
+        violations: format!(
+            "variables.node ? [] : (variables.containers + (variables.cluster ? [] : variables.ended)).map(f, {} + f + ' of Pod \"' + request.namespace + '/' + request.name + '\" is changed by \"' + request.userInfo.username + '\", which is not its node. Remedy: ' + {})",
+            cel::literal(&format!("[{}] ", rule_text.id)),
+            cel::literal(rule_text.remedy)
+        ),
+        fallback: fallback(Rule::ForgedStatus, "what the containers of a pod did is said by its node alone"),
+    })
 }
 
 /// A pod that asks for a GPU outside every environment is warned of or refused, as the installation says.
@@ -137,7 +188,7 @@ pub fn gpus(settings: &Settings) -> Option<Policy> {
         parameter: Parameter::FirstShard,
         action,
         rules: vec![rule("", &["v1"], &["pods"], &["CREATE"])],
-        except: cluster_namespaces(settings),
+        scope: Namespaces::Except(cluster_namespaces(settings)),
         variables,
         violations: format!(
             "variables.environment != '' ? [] : variables.gpus.map(c, {} + 'container \"' + c.name + '\" asks for a GPU, and namespace \"' + request.namespace + '\" is in no environment. Remedy: ' + {})",

@@ -1,6 +1,6 @@
 //! Ring 1 keeps what it stands on: the definitions of the custom resources, and the index.
 
-use super::{CONTROLLER_SERVICE_ACCOUNT, Parameter, Policy, cel, rule};
+use super::{CONTROLLER_SERVICE_ACCOUNT, Namespaces, Parameter, Policy, cel, rule};
 use crate::api::GROUP;
 use crate::domain::Rule;
 use crate::domain::world::Settings;
@@ -13,7 +13,7 @@ pub fn definitions() -> Policy {
         parameter: Parameter::None,
         action: "Deny",
         rules: vec![rule("apiextensions.k8s.io", &["*"], &["customresourcedefinitions"], &["DELETE"])],
-        except: vec![],
+        scope: Namespaces::Except(vec![]),
         variables: vec![],
         violations: format!(
             "oldObject.spec.group == {} ? [{} + 'CustomResourceDefinition \"' + oldObject.metadata.name + '\" is what Weightlock protects weights by. Remedy: ' + {}] : []",
@@ -34,7 +34,7 @@ pub fn index(settings: &Settings) -> Policy {
         parameter: Parameter::None,
         action: "Deny",
         rules: vec![rule(GROUP, &["*"], &["weightindexes"], &["CREATE", "UPDATE", "DELETE"])],
-        except: vec![],
+        scope: Namespaces::Except(vec![]),
         variables: vec![],
         violations: format!(
             "request.userInfo.username == {} ? [] : [{} + 'WeightIndex \"' + (has(request.name) ? request.name : '') + '\" is written by the controller only, and not by \"' + request.userInfo.username + '\". Remedy: ' + {}]",

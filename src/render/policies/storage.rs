@@ -1,6 +1,6 @@
 //! Registered storage is not bound, re-declared or cloned where it is not permitted: WL-112.
 
-use super::{Parameter, Policy, cel, rule, source};
+use super::{Namespaces, Parameter, Policy, cel, rule, source};
 use crate::domain::Rule;
 
 /// A PersistentVolume that is, holds or lies in registered storage is reserved only for claims of permitted namespaces.
@@ -38,7 +38,7 @@ pub fn volumes() -> Policy {
         parameter: Parameter::EveryShard,
         action: "Deny",
         rules: vec![rule("", &["v1"], &["persistentvolumes"], &["CREATE", "UPDATE"])],
-        except: vec![],
+        scope: Namespaces::Except(vec![]),
         variables,
         violations: format!("!variables.asked ? [] : {} + {} + {}", text("keys"), text("paths"), text("parents")),
         fallback: fallback(
@@ -99,7 +99,7 @@ pub fn claims() -> Policy {
         parameter: Parameter::EveryShard,
         action: "Deny",
         rules: vec![rule("", &["v1"], &["persistentvolumeclaims"], &["CREATE", "UPDATE"])],
-        except: vec![],
+        scope: Namespaces::Except(vec![]),
         variables,
         violations: format!("!variables.asked ? [] : {}", lists.join(" + ")),
         fallback: fallback("this claim leads to registered storage, which is not permitted in its namespace"),
@@ -115,7 +115,7 @@ pub fn snapshots() -> Policy {
         parameter: Parameter::EveryShard,
         action: "Deny",
         rules: vec![rule("snapshot.storage.k8s.io", &["*"], &["volumesnapshots"], &["CREATE"])],
-        except: vec![],
+        scope: Namespaces::Except(vec![]),
         variables: cel::membership(),
         violations: format!(
             "has(object.spec.source) && has(object.spec.source.persistentVolumeClaimName) && ({claim}) in params.spec.claims && !{} ? [{} + 'the snapshot is a copy of PersistentVolumeClaim \"' + {claim} + '\", which is ' + {} + {}] : []",
@@ -143,7 +143,7 @@ pub fn snapshot_contents() -> Policy {
         parameter: Parameter::EveryShard,
         action: "Deny",
         rules: vec![rule("snapshot.storage.k8s.io", &["*"], &["volumesnapshotcontents"], &["CREATE"])],
-        except: vec![],
+        scope: Namespaces::Except(vec![]),
         variables,
         violations: format!(
             "variables.key in params.spec.keys && !{} ? [{} + 'the snapshot content is a copy of ' + {} + ' (' + variables.key + ')' + {}] : []",

@@ -215,6 +215,8 @@ fn world(fixture: &Fixture, uids: &std::collections::BTreeMap<String, String>) -
             manifest: Manifest::Path("m".into()),
             locations: vec![location],
             permitted: [permitted.to_string()].into(),
+            producers: vec![],
+            frozen: false,
             contact: "weights-team@example.com".into(),
         };
         world.artifacts.insert(name.into(), artifact);

@@ -9,6 +9,7 @@ mod gpus;
 mod pods;
 mod protection;
 mod snapshots;
+mod statuses;
 mod volumes;
 
 use serde_json::Value;

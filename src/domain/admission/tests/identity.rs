@@ -127,10 +127,47 @@ fn a_namespace_stays_with_its_first_claimant() {
 }
 
 #[test]
-fn wl_104_open_artifacts_are_read_by_nobody() {
-    let decision = admit(&with_artifact(|a| a.digest = None), "serving", &server("orion"));
-    refused(&decision, &["WL-104"], "which is open");
+fn wl_104_open_artifacts_are_mounted_by_their_producers_only() {
+    let decision = admit(&with_artifact(|a| a.digest = None), "serving", &set(server("orion"), READ_ONLY, json!(true)));
+    refused(&decision, &["WL-104"], "which is open: without a digest");
+    assert!(decision.violations[0].fact.contains("(it has none)"), "{}", decision.violations[0]);
+    // Its producers, to write and to read.
+    let world = making();
+    passes(&admit(&world, "lab", &trainer()));
+    passes(&admit(&world, "lab", &set(trainer(), READ_ONLY, json!(true))));
+    // A member of the same environment that is no producer.
+    let mut world = making();
+    world.environments.get_mut("training").unwrap().members[0].service_accounts.insert("viewer".into());
+    let reads = set(set(trainer(), "/spec/serviceAccountName", json!("viewer")), READ_ONLY, json!(true));
+    let decision = admit(&world, "lab", &reads);
+    refused(
+        &decision,
+        &["WL-104"],
+        "only its producers may mount it (environment \"training\", service account trainer)",
+    );
+    assert!(decision.violations[0].remedy.starts_with("seal it (kubectl weightlock seal run)"));
+    // A producer that is no member of its environment, and a namespace that was made again.
+    let mut world = with_run(|a| {
+        a.producers[0].service_accounts.insert("guest".into());
+    });
+    let guest = set(trainer(), "/spec/serviceAccountName", json!("guest"));
+    assert!(ids(&admit(&world, "lab", &guest)).contains(&"WL-102"));
+    world.namespaces.insert("lab".into(), "uid-2".into());
+    assert!(ids(&admit(&world, "lab", &trainer())).contains(&"WL-103"));
 }
+
+#[test]
+fn open_artifacts_are_protected_from_everyone_else() {
+    let mut world = making();
+    bind(&mut world, "research", "copy", "pv-copy", "vol-3");
+    refused(&admit(&world, "research", &ordinary("copy")), &["WL-101"], "is WeightArtifact \"run\"");
+    // A permitted environment has to wait for the seal.
+    bind(&mut world, "serving", "run", "pv-run", "vol-3");
+    let decision = admit(&world, "serving", &set(server("run"), READ_ONLY, json!(true)));
+    refused(&decision, &["WL-104"], "only its producers");
+}
+
+const READ_ONLY: &str = "/spec/containers/0/volumeMounts/0/readOnly";
 
 #[test]
 fn wl_105_a_part_cannot_be_verified() {

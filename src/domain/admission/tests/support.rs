@@ -80,10 +80,41 @@ pub fn small() -> World {
                 },
             ],
             permitted: ["inference".to_owned()].into(),
+            producers: vec![],
+            frozen: false,
             contact: "weights-team@example.com".into(),
         },
     );
     world
+}
+
+/// `small`, with the artifact `run` of `training`: open, produced by account `trainer`, in claim `lab/data` (vol-3).
+pub fn making() -> World {
+    let mut world = small();
+    let mut run = world.artifacts["orion"].clone();
+    run.name = "run".into();
+    run.digest = None;
+    run.locations = vec![ArtifactLocation {
+        name: "primary".into(),
+        source: LocationSource::Claim(claim("lab", "data")),
+        pinned: None,
+        path: None,
+    }];
+    run.producers = vec![Producer { environment: "training".into(), service_accounts: ["trainer".to_owned()].into() }];
+    world.artifacts.insert("run".into(), run);
+    world
+}
+
+/// Changes the artifact `run` of [`making`].
+pub fn with_run(change: impl FnOnce(&mut Artifact)) -> World {
+    let mut world = making();
+    change(world.artifacts.get_mut("run").unwrap());
+    world
+}
+
+/// A training job that writes checkpoints to claim `lab/data`.
+pub fn trainer() -> Value {
+    set(ordinary("data"), "/spec/serviceAccountName", json!("trainer"))
 }
 
 /// A claim bound to a volume of the EBS driver.

@@ -1,0 +1,68 @@
+use serde_json::{Value, json};
+
+use super::fixture::{fixture, pod};
+use super::{assert_accepted, assert_refused};
+use crate::harness;
+
+/// A verifier that succeeded.
+fn verdict(field: &str) -> Value {
+    let state = json!({"terminated": {"exitCode": 0, "reason": "Completed"}});
+    let status = json!({"name": "main", "image": "registry.invalid/x:1", "imageID": "i", "ready": false, "restartCount": 0, "state": state});
+    json!({"status": {field: [status]}})
+}
+
+/// A pod that is on node `n1`.
+async fn placed(client: &kube::Client, namespace: &str) -> Value {
+    let mut made = pod(namespace, json!([]));
+    made["spec"]["nodeName"] = json!("n1");
+    harness::create(client, &made).await.expect("a pod")
+}
+
+#[tokio::test]
+async fn only_its_node_says_what_the_containers_of_a_pod_did() {
+    let (client, f) = (harness::client().await, fixture().await);
+    let node = harness::somebody("system:node:n1", &["system:nodes"]).await;
+    let other_node = harness::somebody("system:node:n2", &["system:nodes"]).await;
+    // The name alone makes no node of anybody.
+    let impostor = harness::somebody("system:node:n1", &[]).await;
+    let controller = harness::somebody("system:serviceaccount:kube-system:job-controller", &[]).await;
+    let pod = placed(&client, &f.inside).await;
+    for field in ["initContainerStatuses", "containerStatuses"] {
+        for somebody in [&client, &other_node, &impostor, &controller] {
+            let said = harness::merge_subresource(somebody, &pod, "status", &verdict(field)).await;
+            assert_refused(&said, &[&format!("[WL-404] status.{field} of Pod"), "which is not its node", "Remedy: "]);
+        }
+        assert_accepted(&harness::merge_subresource(&node, &pod, "status", &verdict(field)).await);
+        // What was said cannot be taken back by others, either.
+        let said = harness::merge_subresource(&client, &pod, "status", &json!({"status": {field: null}})).await;
+        assert_refused(&said, &["[WL-404]"]);
+    }
+    harness::delete(&client, &pod).await;
+}
+
+#[tokio::test]
+async fn that_a_pod_ended_is_said_by_its_node_and_the_cluster() {
+    let (client, f) = (harness::client().await, fixture().await);
+    let ended = json!({"status": {"phase": "Succeeded"}});
+    let pod = placed(&client, &f.inside).await;
+    let said = harness::merge_subresource(&client, &pod, "status", &ended).await;
+    assert_refused(&said, &["[WL-404] status.phase of Pod"]);
+    let collector = harness::somebody("system:serviceaccount:kube-system:pod-garbage-collector", &[]).await;
+    assert_accepted(&harness::merge_subresource(&collector, &pod, "status", &ended).await);
+    harness::delete(&client, &pod).await;
+}
+
+#[tokio::test]
+async fn the_rest_of_a_status_is_free_and_so_are_other_namespaces() {
+    let (client, f) = (harness::client().await, fixture().await);
+    let gate = json!({"status": {"conditions": [{"type": "example.com/ready", "status": "True"}]}});
+    let pod = placed(&client, &f.inside).await;
+    assert_accepted(&harness::merge_subresource(&client, &pod, "status", &gate).await);
+    harness::delete(&client, &pod).await;
+    for namespace in [&f.outside, &f.audit] {
+        let pod = placed(&client, namespace).await;
+        let said = harness::merge_subresource(&client, &pod, "status", &verdict("containerStatuses")).await;
+        assert_accepted(&said);
+        harness::delete(&client, &pod).await;
+    }
+}
