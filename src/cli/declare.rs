@@ -7,6 +7,7 @@ use crate::api::{
     ArtifactType, ClaimLocation, Location, LocationRole, ManifestFile, ManifestSource, Model, PermittedEnvironment,
     WeightArtifact, WeightArtifactSpec, Writes,
 };
+use crate::verifier::algorithm::Hashing;
 use crate::verifier::manifest::Manifest;
 
 /// Most files that stand in a WeightArtifact itself.
@@ -71,6 +72,11 @@ impl From<TypeArg> for ArtifactType {
 /// Whether a manifest fits into a WeightArtifact; if not, why.
 pub fn fits_inline(manifest: &Manifest) -> Result<(), String> {
     let files = manifest.files();
+    if manifest.hashing() != Hashing::default() {
+        return Err(
+            "a WeightArtifact itself lists files with the SHA-256 of each, not other hashes and not shards".into()
+        );
+    }
     if files.len() > MAX_INLINE_FILES {
         return Err(format!(
             "{} files are more than the {MAX_INLINE_FILES} that a WeightArtifact can list",
@@ -88,11 +94,13 @@ pub fn fits_inline(manifest: &Manifest) -> Result<(), String> {
 
 /// A manifest as it stands in a WeightArtifact.
 pub fn inline(manifest: &Manifest) -> ManifestSource {
-    let files = manifest.files().iter().map(|file| ManifestFile {
-        path: file.path.to_string(),
-        // The sum of the sizes of a manifest fits, so each does.
-        size: i64::try_from(file.size).unwrap_or(i64::MAX),
-        sha256: file.sha256.to_string(),
+    let files = manifest.files().iter().enumerate().filter_map(|(index, file)| {
+        Some(ManifestFile {
+            path: file.path.to_string(),
+            // The sum of the sizes of a manifest fits, so each does.
+            size: i64::try_from(file.size).unwrap_or(i64::MAX),
+            sha256: manifest.sha256_of(index)?.to_string(),
+        })
     });
     ManifestSource { path: None, inline: Some(files.collect()) }
 }

@@ -8,7 +8,8 @@ use clap::{Args, ValueEnum};
 
 use super::declare::{DeclarationArgs, claim_location, fits_inline, in_volume, inline, object_name, yaml};
 use super::error::CliError;
-use crate::verifier::args::DigestArgs as EngineArgs;
+use crate::verifier::algorithm::{Algorithm, Hashing};
+use crate::verifier::args::{DigestArgs as EngineArgs, parse_shard_size};
 use crate::verifier::engine;
 use crate::verifier::manifest::{DEFAULT_PATH, Manifest, check_path};
 use crate::verifier::progress::{Progress, Style, size};
@@ -29,12 +30,54 @@ pub struct DigestArgs {
     /// The claim that holds the directory in the cluster, as NAMESPACE/NAME.
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub claim: Option<String>,
-    /// Write the manifest into the directory and refer to it there. Needed for more than 256 files.
+    /// Write the manifest into the directory and refer to it there. Needed for more than 256 files, for other hashes than SHA-256,
+    /// and for shards.
     #[arg(long)]
     pub write_manifest: bool,
+    /// How the files are hashed.
+    #[command(flatten)]
+    pub hashing: HashingArgs,
     /// What to print.
     #[arg(short, long, value_enum, default_value = "yaml")]
     pub output: DigestOutput,
+}
+
+/// How files are hashed.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct HashingArgs {
+    /// The hash: BLAKE3 uses all cores for one file.
+    #[arg(long, value_enum, default_value = "sha256")]
+    pub hash: HashArg,
+    /// Hash files in parts of this many bytes (such as 1Gi), so that all cores work on one file; each file whole unless given.
+    #[arg(long, value_name = "SIZE", value_parser = shard_size)]
+    pub shard_size: Option<u64>,
+}
+
+/// A hash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum HashArg {
+    /// SHA-256.
+    #[default]
+    Sha256,
+    /// BLAKE2b with 512 bits.
+    Blake2b,
+    /// BLAKE3 with 256 bits.
+    Blake3,
+}
+
+fn shard_size(given: &str) -> Result<u64, String> {
+    parse_shard_size(given).map_err(|error| error.to_string())
+}
+
+impl From<HashingArgs> for Hashing {
+    fn from(args: HashingArgs) -> Self {
+        let algorithm = match args.hash {
+            HashArg::Sha256 => Algorithm::Sha256,
+            HashArg::Blake2b => Algorithm::Blake2b,
+            HashArg::Blake3 => Algorithm::Blake3,
+        };
+        Self { algorithm, shard_size: args.shard_size }
+    }
 }
 
 /// What `digest` prints.
@@ -102,6 +145,7 @@ fn hash(args: &DigestArgs, root: &Path, name: &str, err: &mut dyn Write) -> Resu
         root: root.into(),
         path: args.path.clone(),
         manifest: args.write_manifest.then(|| DEFAULT_PATH.into()),
+        hashing: args.hashing.into(),
         max_files: None,
         write_manifest: args.write_manifest,
     };

@@ -11,6 +11,7 @@ use kube::{Api, ResourceExt};
 
 use super::cluster::{Connection, ConnectionArgs};
 use super::declare::{DeclarationArgs, claim_location, fits_inline, in_volume, inline, object_name};
+use super::digest::HashingArgs;
 use super::error::CliError;
 use super::register_job::{CONTAINER, JobRequest, Stage, remedy, stage};
 use crate::api::WeightArtifact;
@@ -32,9 +33,13 @@ pub struct RegisterArgs {
     /// What the WeightArtifact says besides its content and where it is.
     #[command(flatten)]
     pub declaration: DeclarationArgs,
-    /// Write the manifest into the volume, which mounts the claim writable. Needed for more than 256 files.
+    /// Write the manifest into the volume, which mounts the claim writable. Needed for more than 256 files, for other hashes than
+    /// SHA-256, and for shards.
     #[arg(long)]
     pub write_manifest: bool,
+    /// How the files are hashed.
+    #[command(flatten)]
+    pub hashing: HashingArgs,
     /// Image of weightlock-verify; that of the installation unless given.
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
@@ -101,6 +106,7 @@ pub async fn run(
         service_account: &args.service_account,
         user: args.run_as_user,
         write_manifest: args.write_manifest,
+        hashing: args.hashing.into(),
         deadline: i64::from(args.timeout_minutes) * 60,
     };
     let (summary, manifest) = hash_in_cluster(&connected, &request, err).await?;

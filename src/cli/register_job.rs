@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use serde_json::json;
 
 use super::declare::MAX_INLINE_FILES;
+use crate::verifier::algorithm::{Algorithm, Hashing};
 use crate::verifier::finding::exit;
 
 /// Name of the container. Not the verifier's: that name is reserved.
@@ -27,6 +28,8 @@ pub struct JobRequest<'a> {
     pub user: i64,
     /// Whether the manifest is written into the volume.
     pub write_manifest: bool,
+    /// How the files are hashed.
+    pub hashing: Hashing,
     /// Seconds after which the Job is ended.
     pub deadline: i64,
 }
@@ -41,6 +44,12 @@ impl JobRequest<'_> {
         let mut args = vec!["digest".to_owned(), "--root".into(), ROOT.into()];
         if let Some(path) = self.path {
             args.extend(["--path".into(), path.to_owned()]);
+        }
+        if self.hashing.algorithm != Algorithm::default() {
+            args.extend(["--hash".into(), self.hashing.algorithm.name().to_owned()]);
+        }
+        if let Some(size) = self.hashing.shard_size {
+            args.extend(["--shard-size".into(), size.to_string()]);
         }
         if self.write_manifest {
             args.push("--write-manifest".into());
@@ -198,6 +207,7 @@ mod tests {
             service_account: "default",
             user: 65532,
             write_manifest,
+            hashing: Hashing::default(),
             deadline: 60,
         }
     }
@@ -219,6 +229,12 @@ mod tests {
         assert_eq!(args, ["digest", "--root", "/weights", "--path", "v3", "--max-files", "256"]);
         let args = container(&request(true).job().unwrap()).args.clone().unwrap();
         assert_eq!(args, ["digest", "--root", "/weights", "--path", "v3", "--write-manifest"]);
+        let hashing = Hashing { algorithm: Algorithm::Blake3, shard_size: Some(1 << 30) };
+        let args = container(&JobRequest { hashing, ..request(true) }.job().unwrap()).args.clone().unwrap();
+        let hashed = ["--hash", "blake3", "--shard-size", "1073741824", "--write-manifest"];
+        assert_eq!(args[5..], hashed);
+        let parsed = crate::verifier::args::parse(args.into_iter().map(Into::into));
+        assert!(matches!(parsed, Ok(crate::verifier::args::Command::Digest(digest)) if digest.hashing == hashing));
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use lexopt::Arg;
 
-use super::manifest::{DEFAULT_PATH, Hash, Manifest, ManifestError, check_path};
+use super::algorithm::{Algorithm, Hashing};
+use super::manifest::{DEFAULT_PATH, Hash, Manifest, ManifestError, check_path, check_shard_size};
 
 /// The text of `--help`.
 pub const HELP: &str = "\
@@ -15,7 +16,8 @@ Usage:
   weightlock-verify [--report text|json] GROUP...
       GROUP: --artifact NAME --digest sha256:HEX --root DIR [--path DIR] (--manifest FILE | --manifest-inline JSON)
       A group begins with --artifact; each is verified.
-  weightlock-verify digest --root DIR [--path DIR] [--manifest FILE] [--max-files N] [--write-manifest]
+  weightlock-verify digest --root DIR [--path DIR] [--manifest FILE] [--hash NAME] [--shard-size SIZE] [--max-files N]
+                           [--write-manifest]
       Hashes a directory and prints its manifest, a line for each file; with --write-manifest it is written to FILE instead.
 
   --root DIR               the volume, as it is mounted
@@ -23,6 +25,8 @@ Usage:
   --manifest FILE          the manifest, relative to that directory: a file that is not part of the artifact
                            (digest --write-manifest: .weightlock/manifest.json unless given)
   --manifest-inline JSON   the manifest itself: {\"files\":[{\"path\":…,\"sha256\":…,\"size\":…}],\"version\":1}
+  --hash NAME              sha256 (default), blake2b or blake3
+  --shard-size SIZE        hash files in parts of this size, such as 1Gi; each file whole unless given
 
 Exit codes:
   0 verified
@@ -93,6 +97,8 @@ pub struct DigestArgs {
     pub path: Option<String>,
     /// The manifest, relative to the directory of the artifact, where it is or will be there: not part of the artifact.
     pub manifest: Option<String>,
+    /// How its files are hashed.
+    pub hashing: Hashing,
     /// More files than this are refused before anything is hashed.
     pub max_files: Option<u64>,
     /// Whether to write the manifest to its place.
@@ -247,6 +253,7 @@ fn parse_verify(args: &[OsString]) -> Result<Command, UsageError> {
 fn parse_digest(args: &[OsString]) -> Result<Command, UsageError> {
     let mut parser = lexopt::Parser::from_args(args);
     let (mut root_dir, mut path, mut manifest, mut max_files, mut write) = (None, None, None, None, None);
+    let (mut algorithm, mut shard_size) = (None, None);
     while let Some(option) = parser.next()? {
         match option {
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
@@ -256,6 +263,16 @@ fn parse_digest(args: &[OsString]) -> Result<Command, UsageError> {
             }
             Arg::Long("manifest") => {
                 once("manifest", &mut manifest, relative("manifest", text("manifest", &mut parser)?)?, String::new())?;
+            }
+            Arg::Long("hash") => {
+                let given = text("hash", &mut parser)?;
+                let hash = Algorithm::parse(&given)
+                    .ok_or_else(|| value("hash", &given, "is none of sha256, blake2b and blake3"))?;
+                once("hash", &mut algorithm, hash, String::new())?;
+            }
+            Arg::Long("shard-size") => {
+                let given = text("shard-size", &mut parser)?;
+                once("shard-size", &mut shard_size, parse_shard_size(&given)?, String::new())?;
             }
             Arg::Long("max-files") => {
                 let given = text("max-files", &mut parser)?;
@@ -270,6 +287,7 @@ fn parse_digest(args: &[OsString]) -> Result<Command, UsageError> {
         root: root_dir.ok_or(UsageError::Absent { option: "root", place: String::new() })?,
         path,
         manifest: manifest.or_else(|| write.map(|_| DEFAULT_PATH.into())),
+        hashing: Hashing { algorithm: algorithm.unwrap_or_default(), shard_size },
         max_files,
         write_manifest: write.unwrap_or(false),
     }))
@@ -297,6 +315,27 @@ pub fn parse_pinned(given: &str) -> Result<Hash, UsageError> {
     })
 }
 
+/// Parses the size of a shard in bytes: a number, or one with a unit as in Kubernetes quantities (`1Gi`, `500M`).
+pub fn parse_shard_size(given: &str) -> Result<u64, UsageError> {
+    const UNITS: [(&str, u64); 8] = [
+        ("Ki", 1 << 10),
+        ("Mi", 1 << 20),
+        ("Gi", 1 << 30),
+        ("Ti", 1 << 40),
+        ("k", 1_000),
+        ("M", 1_000_000),
+        ("G", 1_000_000_000),
+        ("T", 1_000_000_000_000),
+    ];
+    let (number, unit) =
+        UNITS.iter().find_map(|(name, unit)| Some((given.strip_suffix(name)?, *unit))).unwrap_or((given, 1));
+    let size = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    let size = size.filter(|_| number.bytes().all(|digit| digit.is_ascii_digit()));
+    let size = size.ok_or_else(|| value("shard-size", given, "is not a number of bytes, such as 1Gi or 1000000000"))?;
+    check_shard_size(Some(size)).map_err(|error| value("shard-size", given, &format!("cannot be: {error}")))?;
+    Ok(size)
+}
+
 fn root(given: &str) -> Result<PathBuf, UsageError> {
     if given.starts_with('/') {
         Ok(given.into())
@@ -310,6 +349,16 @@ fn relative(option: &'static str, given: String) -> Result<String, UsageError> {
         Ok(()) => Ok(given),
         Err(ManifestError::Path { path, problem }) => Err(value(option, &path, problem)),
         Err(error) => Err(value(option, &given, &error.to_string())),
+    }
+}
+
+impl ManifestArg {
+    /// Path of the manifest beside the files of the artifact, where that is where it is.
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Self::Path(path) => Some(path),
+            Self::Inline(_) => None,
+        }
     }
 }
 

@@ -67,7 +67,14 @@ fn every_mistake_is_named_with_its_remedy() {
 
 #[test]
 fn digest_has_defaults() {
-    let expected = DigestArgs { root: "/w".into(), path: None, manifest: None, max_files: None, write_manifest: false };
+    let expected = DigestArgs {
+        root: "/w".into(),
+        path: None,
+        manifest: None,
+        hashing: Hashing::default(),
+        max_files: None,
+        write_manifest: false,
+    };
     assert_eq!(args("digest --root /w"), Ok(Command::Digest(expected.clone())));
     let written = DigestArgs { manifest: Some(".weightlock/manifest.json".into()), write_manifest: true, ..expected };
     assert_eq!(args("digest --root /w --write-manifest"), Ok(Command::Digest(written)));

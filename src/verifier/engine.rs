@@ -1,17 +1,21 @@
 //! Verifies artifacts, and makes manifests. The same for the init container and the command line.
 
 use std::fs::File as StdFile;
+use std::marker::PhantomData;
 
-use rustix::fs::{FileType, fstat};
-use rustix::io::Errno;
+use rustix::fs::{FileType, SeekFrom, fstat, seek};
 
+use super::algorithm::{Digest, Hashing};
 use super::args::{DigestArgs, ManifestArg, Target};
 use super::beneath::{Beneath, OpenError, file_type};
 use super::finding::{Finding, Findings, Reason};
-use super::hash::{HashError, Hasher};
-use super::manifest::{File, Manifest, ManifestError};
+use super::hash::{HashError, Resource};
+use super::inode::{Fingerprint, Fingerprints, Inode};
+use super::look::Place;
+use super::manifest::{Bounds, File, MAX_FILES, Manifest, ManifestError, starts};
+use super::pool::{How, Resources, hash_all};
 use super::progress::Progress;
-use super::walk::walk;
+use super::walk::{unread, walk};
 
 /// What became of a verification.
 #[derive(Debug, Default)]
@@ -31,20 +35,42 @@ pub struct Examined {
     pub artifact: String,
     /// Digest of the manifest.
     pub digest: String,
+    /// How its files are hashed.
+    pub hashing: Hashing,
     /// Number of files in the manifest.
     pub files: usize,
     /// Sum of their sizes.
     pub bytes: u64,
 }
 
-struct Opened {
-    artifact: String,
+/// An artifact of which all but the content is right.
+struct Opened<'a> {
+    target: &'a Target,
     directory: Beneath,
     manifest: Manifest,
+    prints: Fingerprints,
+    listed: Vec<Fingerprint>,
 }
 
-/// Verifies each target: first all manifests, names, types and sizes, then, if there is nothing wrong with them, the content.
+impl Opened<'_> {
+    fn place(&self) -> Place<'_> {
+        Place {
+            artifact: &self.target.artifact,
+            directory: &self.directory,
+            except: self.target.manifest.path(),
+            prints: &self.prints,
+        }
+    }
+}
+
+/// Verifies each target as fast as it can be done.
 pub fn verify(targets: &[Target], progress: &mut Progress<'_>) -> Verification {
+    verify_as(targets, &How::default(), progress)
+}
+
+/// Verifies each target: first all manifests, names, types and sizes; then, if there is nothing wrong with them, the content;
+/// then that nothing changed meanwhile.
+pub fn verify_as(targets: &[Target], how: &How, progress: &mut Progress<'_>) -> Verification {
     let mut result = Verification::default();
     let mut opened = Vec::new();
     for target in targets {
@@ -52,32 +78,90 @@ pub fn verify(targets: &[Target], progress: &mut Progress<'_>) -> Verification {
         result.artifacts.push(Examined {
             artifact: target.artifact.clone(),
             digest: target.digest.digest(),
+            hashing: manifest.hashing(),
             files: manifest.files().len(),
             bytes: manifest.total_bytes(),
         });
-        compare_names(target, &directory, &manifest, &mut result.findings);
-        opened.push(Opened { artifact: target.artifact.clone(), directory, manifest });
+        let prints = Fingerprints::new(directory.fd());
+        let mut artifact = Opened { target, directory, manifest, prints, listed: Vec::new() };
+        artifact.listed = artifact.place().first(&artifact.manifest, &mut result.findings);
+        opened.push(artifact);
     }
     if !result.findings.is_empty() {
         return result;
     }
     result.content_read = true;
-    let mut hasher = Hasher::default();
     for artifact in &opened {
-        progress.begin(&artifact.artifact, artifact.manifest.total_bytes());
-        for file in artifact.manifest.files() {
-            match hasher.hash(&artifact.directory, &file.path, file.size, progress) {
-                Ok(hash) if hash == file.sha256 => {}
-                Ok(hash) => {
-                    let detail = format!("sha256 is {hash}, the manifest says {}", file.sha256);
-                    result.findings.add(finding(Reason::HashMismatch, &artifact.artifact, &file.path, detail));
-                }
-                Err(error) => result.findings.add(unhashed(&artifact.artifact, &file.path, error)),
-            }
-        }
-        progress.end();
+        content(artifact, how, progress, &mut result.findings);
+    }
+    for artifact in &opened {
+        let Opened { manifest, listed, .. } = artifact;
+        let find = |path: &str| manifest.find(path).map(|index| (index, listed[index]));
+        let path = |index: usize| &*manifest.files()[index].path;
+        artifact.place().second(listed.len(), &find, &path, &mut result.findings);
     }
     result
+}
+
+fn content(opened: &Opened<'_>, how: &How, progress: &mut Progress<'_>, findings: &mut Findings) {
+    let Opened { target, directory, manifest, prints, listed } = opened;
+    let artifact = &target.artifact;
+    let hashing = manifest.hashing();
+    let files = Listed::new(hashing, manifest.files().len(), |index| {
+        let file = &manifest.files()[index];
+        (&*file.path, file.size, Some(listed[index]))
+    });
+    progress.begin(artifact, manifest.total_bytes());
+    let mut on_result = |index: usize, result: Result<Digest, HashError>| {
+        let (at, shard) = files.place(index);
+        let path = &manifest.files()[at].path;
+        let expected = manifest.digest_of(at, shard);
+        match result {
+            Ok(found) if Some(found) == expected => {}
+            Ok(found) => {
+                let expected = expected.map(|digest| digest.to_string()).unwrap_or_default();
+                findings.add(mismatch(artifact, directory, &files.get(index), &found, &expected));
+            }
+            Err(error) => findings.add(unhashed(artifact, path, &error)),
+        }
+    };
+    let results = hash_all(directory, prints, &files, how, progress, &mut on_result);
+    progress.end();
+    if results != files.count() {
+        let detail = format!("{results} of {} digests were computed", files.count());
+        findings.add(finding(Reason::UnreadableFile, artifact, "", detail));
+    }
+}
+
+/// Another digest than the manifest says, and why, where that can be told.
+fn mismatch(artifact: &str, directory: &Beneath, resource: &Resource<'_>, found: &Digest, expected: &str) -> Finding {
+    let Resource { path, range, algorithm, .. } = resource;
+    let of = match range {
+        None => String::new(),
+        Some(range) => format!(" of bytes {} to {}", range.start, range.end),
+    };
+    let mut detail = format!("{algorithm}{of} is {found}, the manifest says {expected}");
+    let reason = match holes(directory, resource) {
+        None => Reason::HashMismatch,
+        Some((start, end)) => {
+            detail += &format!("; nothing was ever written to bytes {start} to {end}");
+            Reason::SparseFile
+        }
+    };
+    finding(reason, artifact, path, detail)
+}
+
+/// The first hole in a resource, where the file system tells.
+fn holes(directory: &Beneath, resource: &Resource<'_>) -> Option<(u64, u64)> {
+    let range = resource.bytes();
+    let file = directory.open_file(resource.path).ok()?;
+    let start = seek(&file, SeekFrom::Hole(range.start)).ok()?;
+    if start >= range.end {
+        return None;
+    }
+    // There is no data after the last hole.
+    let end = seek(&file, SeekFrom::Data(start)).unwrap_or(range.end);
+    Some((start, end.min(range.end)))
 }
 
 /// Makes the manifest of a directory, or says what is there that no manifest can list.
@@ -86,41 +170,107 @@ pub fn digest(name: &str, args: &DigestArgs, progress: &mut Progress<'_>) -> Res
     let Some(directory) = open_directory(name, &args.root, args.path.as_deref(), &mut findings) else {
         return Err(findings);
     };
-    let limit = args.max_files.unwrap_or(super::manifest::MAX_FILES as u64);
-    let mut sizes: Vec<(String, u64)> = Vec::new();
-    let mut on_file = |path: &str, stat: &rustix::fs::Stat, findings: &mut Findings| {
-        if sizes.len() as u64 == limit {
-            let detail = format!("this is one file more than the {limit} that are allowed");
-            findings.add(finding(Reason::TooManyFiles, name, path, detail));
-        } else {
-            sizes.push((path.to_owned(), u64::try_from(stat.st_size).unwrap_or(0)));
-        }
+    let prints = Fingerprints::new(directory.fd());
+    let place = Place { artifact: name, directory: &directory, except: args.manifest.as_deref(), prints: &prints };
+    let (files, prints_of) = list(&place, args, &mut findings);
+    if !findings.is_empty() {
+        return Err(findings);
+    }
+    let hashing = args.hashing;
+    let bytes = hashing.algorithm.digest_bytes();
+    let listed = Listed::new(hashing, files.len(), |index| {
+        let File { path, size } = &files[index];
+        (&**path, *size, Some(prints_of[index]))
+    });
+    let mut digests = vec![0; listed.count() * bytes];
+    progress.begin(name, files.iter().map(|file| file.size).sum());
+    let mut on_result = |index: usize, result: Result<Digest, HashError>| match result {
+        Ok(digest) => digests[index * bytes..(index + 1) * bytes].copy_from_slice(digest.as_bytes()),
+        Err(error) => findings.add(unhashed(name, &files[listed.place(index).0].path, &error)),
     };
-    walk(&directory, name, args.manifest.as_deref(), &mut on_file, &mut findings);
-    if !findings.is_empty() {
-        return Err(findings);
-    }
-    sizes.sort_unstable();
-    progress.begin(name, sizes.iter().map(|(_, size)| size).sum());
-    let mut hasher = Hasher::default();
-    let mut files = Vec::with_capacity(sizes.len());
-    for (path, size) in sizes {
-        match hasher.hash(&directory, &path, size, progress) {
-            Ok(sha256) => files.push(File { path: path.into(), sha256, size }),
-            Err(error) => findings.add(unhashed(name, &path, error)),
-        }
-    }
+    let results = hash_all(&directory, &prints, &listed, &How::default(), progress, &mut on_result);
     progress.end();
+    if results != listed.count() {
+        let detail = format!("{results} of {} digests were computed", listed.count());
+        findings.add(finding(Reason::UnreadableFile, name, "", detail));
+    }
+    let find =
+        |path: &str| files.binary_search_by(|file| (*file.path).cmp(path)).ok().map(|index| (index, prints_of[index]));
+    place.second(files.len(), &find, &|index: usize| &*files[index].path, &mut findings);
     if !findings.is_empty() {
         return Err(findings);
     }
-    Manifest::new(files).map_err(|error| {
+    Manifest::new(hashing, files, digests).map_err(|error| {
         findings.add(match error {
             ManifestError::Empty => finding(Reason::MissingFile, name, "", "there is no file at all"),
             error => finding(Reason::ManifestInvalid, name, "", error.to_string()),
         });
         findings
     })
+}
+
+/// The files of a directory, sorted by the bytes of their paths, and the fingerprint of each.
+fn list(place: &Place<'_>, args: &DigestArgs, findings: &mut Findings) -> (Vec<File>, Vec<Fingerprint>) {
+    let name = place.artifact;
+    let limit = args.max_files.unwrap_or(MAX_FILES as u64);
+    let mut listed: Vec<(File, Fingerprint)> = Vec::new();
+    let mut bounds = Bounds::default();
+    let mut on_file = |path: &str, inode: &Inode, findings: &mut Findings| {
+        if listed.len() as u64 == limit {
+            let detail = format!("this is one file more than the {limit} that are allowed");
+            return findings.add(finding(Reason::TooManyFiles, name, path, detail));
+        }
+        match bounds.add(path.len(), args.hashing.digests(inode.size)) {
+            Ok(()) => listed.push((File { path: path.into(), size: inode.size }, place.prints.of(inode))),
+            Err(error) => findings.add(finding(Reason::TooManyFiles, name, path, error.to_string())),
+        }
+    };
+    walk(place.directory, name, place.except, &mut on_file, findings);
+    listed.sort_unstable_by(|(a, _), (b, _)| a.path.cmp(&b.path));
+    let prints = listed.iter().map(|(_, print)| *print).collect();
+    (listed.into_iter().map(|(file, _)| file).collect(), prints)
+}
+
+/// The files of a list as resources: one for each, or one for each of its shards.
+struct Listed<'a, F> {
+    hashing: Hashing,
+    /// The number of the first shard of each file; empty where files are hashed whole.
+    starts: Vec<u32>,
+    count: usize,
+    file: F,
+    paths: PhantomData<&'a str>,
+}
+
+impl<'a, F: Fn(usize) -> (&'a str, u64, Option<Fingerprint>)> Listed<'a, F> {
+    fn new(hashing: Hashing, files: usize, file: F) -> Self {
+        let (starts, count) = match hashing.shard_size {
+            None => (Vec::new(), files),
+            Some(_) => starts(hashing, (0..files).map(|index| file(index).1)),
+        };
+        Self { hashing, starts, count, file, paths: PhantomData }
+    }
+
+    /// The file and the shard of the resource at this index.
+    fn place(&self, index: usize) -> (usize, usize) {
+        if self.starts.is_empty() {
+            return (index, 0);
+        }
+        // Of files that begin at the same number, the last is the one that has a shard.
+        let file = self.starts.partition_point(|start| *start as usize <= index).saturating_sub(1);
+        (file, index - self.starts[file] as usize)
+    }
+}
+
+impl<'a, F: Fn(usize) -> (&'a str, u64, Option<Fingerprint>) + Sync> Resources for Listed<'a, F> {
+    fn count(&self) -> usize {
+        self.count
+    }
+
+    fn get(&self, index: usize) -> Resource<'_> {
+        let (file, shard) = self.place(index);
+        let (path, size, listed) = (self.file)(file);
+        self.hashing.resource(path, size, shard as u64, listed)
+    }
 }
 
 fn finding(reason: Reason, artifact: &str, path: &str, detail: impl Into<String>) -> Finding {
@@ -202,49 +352,20 @@ fn open_manifest(directory: &Beneath, path: &str) -> Result<StdFile, (Reason, St
     Ok(StdFile::from(fd))
 }
 
-fn compare_names(target: &Target, directory: &Beneath, manifest: &Manifest, findings: &mut Findings) {
-    let artifact = &target.artifact;
-    let mut seen = vec![false; manifest.files().len()];
-    let mut on_file = |path: &str, stat: &rustix::fs::Stat, findings: &mut Findings| {
-        let Some(index) = manifest.find(path) else {
-            return findings.add(finding(Reason::ExtraFile, artifact, path, "the manifest does not list it"));
-        };
-        seen[index] = true;
-        let (size, expected) = (u64::try_from(stat.st_size).unwrap_or(0), manifest.files()[index].size);
-        if size != expected {
-            let detail = format!("it has {size} bytes, the manifest says {expected}");
-            findings.add(finding(Reason::SizeMismatch, artifact, path, detail));
-        }
-    };
-    let at = match &target.manifest {
-        ManifestArg::Path(path) => Some(path.as_str()),
-        ManifestArg::Inline(_) => None,
-    };
-    let complete = walk(directory, artifact, at, &mut on_file, findings);
-    if complete {
-        for (file, _) in manifest.files().iter().zip(seen).filter(|(_, seen)| !seen) {
-            findings.add(finding(
-                Reason::MissingFile,
-                artifact,
-                &file.path,
-                "the manifest lists it, and it is not there",
-            ));
-        }
-    }
-}
-
-fn unhashed(artifact: &str, path: &str, error: HashError) -> Finding {
-    let reason = match &error {
+/// Why a file has no digest.
+pub fn unhashed(artifact: &str, path: &str, error: &HashError) -> Finding {
+    let reason = match error {
         HashError::Open(OpenError::Symlink) => Reason::Symlink,
         HashError::Open(OpenError::MountPoint) => Reason::MountPoint,
-        HashError::Open(OpenError::Missing) | HashError::Read(Errno::STALE) => Reason::ChangedWhileRead,
-        HashError::Open(OpenError::Other(_)) | HashError::Read(_) => Reason::UnreadableFile,
-        HashError::NotRegular | HashError::Size { .. } | HashError::Changed(_) => Reason::ChangedWhileRead,
+        HashError::Open(OpenError::Other(errno)) | HashError::Read(errno) => unread(*errno),
+        HashError::Truncated => Reason::Truncated,
+        HashError::Grew => Reason::Grew,
+        HashError::Range { .. } => Reason::SizeMismatch,
+        HashError::Open(OpenError::Missing)
+        | HashError::NotRegular
+        | HashError::Size { .. }
+        | HashError::Replaced
+        | HashError::Changed(_) => Reason::ChangedWhileRead,
     };
-    let detail = match error {
-        HashError::Open(error) => format!("cannot be opened: {error}"),
-        HashError::Read(error) => format!("cannot be read: {error}"),
-        error => error.to_string(),
-    };
-    finding(reason, artifact, path, detail)
+    finding(reason, artifact, path, error.to_string())
 }

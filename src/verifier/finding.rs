@@ -20,10 +20,13 @@ pub mod exit {
     pub const CONTENT_MISMATCH: u8 = 20;
     /// There is a file that the manifest does not list.
     pub const EXTRA_FILE: u8 = 21;
-    /// A file that the manifest lists is not there.
+    /// A file that the manifest lists is not there, or has another name.
     pub const MISSING_FILE: u8 = 22;
-    /// Something is there that may not be part of an artifact: a link, a device, a FIFO, a socket, a mount, a name that is not UTF-8.
+    /// Something is there that may not be part of an artifact: a link, a device, a FIFO, a socket, a mount, a name that is not
+    /// UTF-8, a loop of directories.
     pub const REFUSED_TYPE: u8 = 23;
+    /// Re-verification found that what was verified before is so no longer.
+    pub const DRIFT: u8 = 25;
     /// Something could not be read, so that nothing can be said of it.
     pub const UNREADABLE: u8 = 30;
     /// `digest` only: there are more files than `--max-files` allows.
@@ -45,11 +48,17 @@ pub enum Reason {
     ManifestInvalid,
     /// The manifest is not the one that the digest pins.
     DigestMismatch,
-    /// The content has another SHA-256.
+    /// The content has another digest.
     HashMismatch,
+    /// The content has another digest, and the file has holes: parts of it were never written.
+    SparseFile,
     /// The file has another size.
     SizeMismatch,
-    /// The file changed while it was read.
+    /// The file became shorter while it was read.
+    Truncated,
+    /// The file became longer while it was read.
+    Grew,
+    /// A file was written to, replaced, added or removed while the artifact was read.
     ChangedWhileRead,
     /// A file that the manifest does not list.
     ExtraFile,
@@ -67,12 +76,22 @@ pub enum Reason {
     MountPoint,
     /// A name that is not UTF-8.
     NonUtf8Name,
+    /// A directory that is within itself.
+    DirectoryLoop,
+    /// A directory deeper than a path can say.
+    TooDeep,
+    /// A listed file is not there, and its content is there under another name.
+    Renamed,
+    /// A listed file is not there, and its content is there under a name that differs by case only.
+    CaseChanged,
     /// A file that is listed, but not there.
     MissingFile,
     /// A directory that cannot be read.
     UnreadableDirectory,
     /// A file that cannot be read.
     UnreadableFile,
+    /// The file server does not know the file any more that it gave a handle for.
+    StaleHandle,
     /// Something of a type that is not known.
     UnknownType,
     /// `digest` only: more files than allowed.
@@ -86,9 +105,14 @@ impl Reason {
             Self::ManifestMissing => exit::MANIFEST_MISSING,
             Self::ManifestInvalid => exit::MANIFEST_INVALID,
             Self::DigestMismatch => exit::DIGEST_MISMATCH,
-            Self::HashMismatch | Self::SizeMismatch | Self::ChangedWhileRead => exit::CONTENT_MISMATCH,
+            Self::HashMismatch
+            | Self::SparseFile
+            | Self::SizeMismatch
+            | Self::Truncated
+            | Self::Grew
+            | Self::ChangedWhileRead => exit::CONTENT_MISMATCH,
             Self::ExtraFile => exit::EXTRA_FILE,
-            Self::MissingFile => exit::MISSING_FILE,
+            Self::Renamed | Self::CaseChanged | Self::MissingFile => exit::MISSING_FILE,
             Self::Symlink
             | Self::Device
             | Self::Fifo
@@ -96,8 +120,10 @@ impl Reason {
             | Self::HardLinkOutside
             | Self::MountPoint
             | Self::NonUtf8Name
+            | Self::DirectoryLoop
+            | Self::TooDeep
             | Self::UnknownType => exit::REFUSED_TYPE,
-            Self::UnreadableDirectory | Self::UnreadableFile => exit::UNREADABLE,
+            Self::UnreadableDirectory | Self::UnreadableFile | Self::StaleHandle => exit::UNREADABLE,
             Self::TooManyFiles => exit::TOO_MANY_FILES,
         }
     }
@@ -115,6 +141,15 @@ impl Reason {
             Self::HashMismatch | Self::SizeMismatch => {
                 "treat the volume as tampered with: restore the files from a copy that verifies; if they were meant to change, declare them as a new WeightArtifact"
             }
+            Self::SparseFile => {
+                "copy the file again from a copy that verifies: a download or a copy that was cut short leaves holes where nothing was written"
+            }
+            Self::Truncated => {
+                "find out who shortens the file, and restore it from a copy that verifies; sealed weights have no writer"
+            }
+            Self::Grew => {
+                "find out who appends to the file, and restore it from a copy that verifies; sealed weights have no writer"
+            }
             Self::ChangedWhileRead => "find out who writes to the volume; sealed weights have no writer",
             Self::ExtraFile => "remove it, or declare a new WeightArtifact that lists it",
             Self::MissingFile => {
@@ -127,10 +162,21 @@ impl Reason {
             Self::HardLinkOutside => "replace it by a copy: whoever has its other name can change it",
             Self::MountPoint => "unmount it, or declare what is mounted there as a location of its own",
             Self::NonUtf8Name => "rename it",
+            Self::DirectoryLoop => "check the file system: a directory within itself is no tree",
+            Self::TooDeep => "move it up, or remove it: no path can name what is within",
+            Self::Renamed => "give it back the name that the manifest lists, or declare a new WeightArtifact",
+            Self::CaseChanged => {
+                "give it back the name that the manifest lists; a file system or a copy that does not keep the case of names cannot hold the weights"
+            }
             Self::UnreadableDirectory | Self::UnreadableFile => {
                 "let the user that the verifier runs as read it (fsGroup or runAsUser of the pod, permissions in the volume), and look at the storage if it is an I/O error"
             }
-            Self::TooManyFiles => "write the manifest into the volume with --write-manifest",
+            Self::StaleHandle => {
+                "start the pod again so that the volume is mounted anew, and find out who replaces files on the file server"
+            }
+            Self::TooManyFiles => {
+                "write the manifest into the volume with --write-manifest, or pack the files where that is not enough"
+            }
         }
     }
 }
@@ -140,7 +186,7 @@ impl Reason {
     pub fn remedy_of_hashing(self) -> &'static str {
         match self {
             Self::MissingFile => "name the directory that holds the weights (--path), and check that they are there",
-            Self::ChangedWhileRead => "hash it again once nobody writes to it",
+            Self::ChangedWhileRead | Self::Truncated | Self::Grew => "hash it again once nobody writes to it",
             Self::UnreadableDirectory | Self::UnreadableFile => {
                 "hash as a user that can read it (register: --run-as-user), and look at the storage if it is an I/O error"
             }
@@ -209,6 +255,11 @@ impl Findings {
     /// The first ten.
     pub fn kept(&self) -> impl Iterator<Item = &Finding> {
         self.kept.iter()
+    }
+
+    /// Whether so much is wrong that there is no use in looking on.
+    pub fn are_enough(&self) -> bool {
+        self.total() >= ENOUGH
     }
 
     /// The reason that weighs most.

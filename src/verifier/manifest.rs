@@ -1,17 +1,32 @@
-//! The list of files of an artifact: path, size and SHA-256 of each. Its digest pins names as well as bytes.
+//! The list of files of an artifact: path, size and digest of each. Its own digest pins names as well as bytes.
+
+mod document;
 
 use std::io::{self, Write};
 
-use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-/// Version of the manifest format.
+use super::algorithm::{Digest, Hashing, write_hex};
+
+pub use document::Entry;
+
+/// Version of the manifest format whose files have a SHA-256 each.
 pub const VERSION: u32 = 1;
+/// Version of the manifest format for other hashes and for shards.
+pub const VERSION_HASHING: u32 = 2;
 /// Most bytes a manifest may have.
 pub const MAX_BYTES: u64 = 256 << 20;
-/// Most files a manifest may list.
+/// Most files a manifest may list, and most digests where files have several.
 pub const MAX_FILES: usize = 1_000_000;
+/// Most bytes that the paths of a manifest may add up to: so many, and so many more for each file. It bounds the memory that
+/// a manifest takes.
+pub const MAX_PATHS_BYTES: (u64, u64) = (8 << 20, 100);
+/// Fewest bytes of a shard.
+pub const MIN_SHARD_BYTES: u64 = 1 << 20;
+/// Most bytes of a shard.
+pub const MAX_SHARD_BYTES: u64 = 1 << 50;
 /// Most bytes a path may have, as in Linux.
 pub const MAX_PATH_BYTES: usize = 4095;
 /// Most bytes one step of a path may have, as in Linux.
@@ -58,7 +73,7 @@ fn nibble(digit: u8) -> Option<u8> {
 
 impl std::fmt::Display for Hash {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write_hex(&self.0, f)
     }
 }
 
@@ -81,15 +96,12 @@ impl<'de> Deserialize<'de> for Hash {
     }
 }
 
-/// One file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-// The canonical form has its members in this, the alphabetical order.
+/// One file. Its digests are kept apart, since files with one of 32 bytes and with thousands of 64 bytes shall take no more
+/// memory than they need.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
     /// Path relative to the directory of the artifact, with `/` between its steps.
     pub path: Box<str>,
-    /// SHA-256 of the content.
-    pub sha256: Hash,
     /// Length in bytes.
     pub size: u64,
 }
@@ -97,7 +109,12 @@ pub struct File {
 /// A list of files that was found to be sound: sorted by the bytes of their paths, each path once, at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
+    hashing: Hashing,
     files: Vec<File>,
+    /// Of each file in order, of each shard in order.
+    digests: Vec<u8>,
+    /// Where in `digests` those of each file begin; empty where each file has one.
+    starts: Vec<u32>,
     total: u64,
 }
 
@@ -108,16 +125,39 @@ pub enum ManifestError {
     #[error("it is not a manifest: {0}")]
     Json(String),
     /// Another version.
-    #[error("version is {0}; this verifier knows version {VERSION}: use the verifier that belongs to the manifest")]
+    #[error(
+        "version is {0}; this verifier knows versions {VERSION} and {VERSION_HASHING}: use the verifier that belongs to the manifest"
+    )]
     Version(u32),
+    /// A hash or a shard size that is not one, or that does not fit the version.
+    #[error("{0}")]
+    Hashing(String),
+    /// There are not as many digests, or not of the length, that the sizes of the files and the hash ask for.
+    #[error("the digests have {found} bytes, and {expected} are expected")]
+    Digests {
+        /// Bytes there are.
+        found: u64,
+        /// Bytes there should be.
+        expected: u64,
+    },
     /// No file at all.
     #[error("files is empty: nothing would be verified")]
     Empty,
     /// Too many files.
-    #[error("files has more than {MAX_FILES} entries: pack the files, or split the artifact")]
+    #[error(
+        "files has more than {MAX_FILES} entries or digests: pack the files, use larger shards, or split the artifact"
+    )]
     TooManyFiles,
+    /// Longer paths than a manifest may have.
+    #[error("the paths of {files} files have {bytes} bytes in all, more than {} and {} for each file: shorten them, or split the artifact", MAX_PATHS_BYTES.0, MAX_PATHS_BYTES.1)]
+    LongPaths {
+        /// Number of files.
+        files: usize,
+        /// Bytes of their paths.
+        bytes: u64,
+    },
     /// More bytes than a manifest may have.
-    #[error("it has more than {MAX_BYTES} bytes")]
+    #[error("it has more than {MAX_BYTES} bytes: pack the files, use larger shards, or split the artifact")]
     TooLarge,
     /// A path that is not one.
     #[error("path {path:?} {problem}")]
@@ -143,57 +183,43 @@ pub enum ManifestError {
     Size,
 }
 
-#[derive(Serialize)]
-struct Canonical<'a> {
-    files: &'a [File],
-    version: u32,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    #[serde(deserialize_with = "bounded_files")]
-    files: Vec<File>,
-    version: u32,
-}
-
-/// Stops at the first entry too many, rather than after all were kept.
-fn bounded_files<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<File>, D::Error> {
-    struct Files;
-    impl<'de> Visitor<'de> for Files {
-        type Value = Vec<File>;
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a list of files")
-        }
-        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<File>, A::Error> {
-            let mut files = Vec::new();
-            while let Some(file) = seq.next_element()? {
-                if files.len() == MAX_FILES {
-                    return Err(A::Error::custom(ManifestError::TooManyFiles));
-                }
-                files.push(file);
-            }
-            Ok(files)
-        }
-    }
-    deserializer.deserialize_seq(Files)
-}
-
 impl Manifest {
-    /// Makes a manifest of files in any order.
-    pub fn new(mut files: Vec<File>) -> Result<Self, ManifestError> {
+    /// Makes a manifest of files in any order, each with its path, its SHA-256 and its size.
+    pub fn of_sha256<P: Into<Box<str>>>(
+        listed: impl IntoIterator<Item = (P, Hash, u64)>,
+    ) -> Result<Self, ManifestError> {
+        let mut digests = Vec::new();
+        let files = listed.into_iter().map(|(path, sha256, size)| {
+            digests.extend_from_slice(&sha256.0);
+            File { path: path.into(), size }
+        });
+        let files = files.collect();
+        Self::new(Hashing::default(), files, digests)
+    }
+
+    /// Makes a manifest of files in any order. `digests` has the digests of each file, one after the other, in the same order.
+    pub fn new(hashing: Hashing, files: Vec<File>, digests: Vec<u8>) -> Result<Self, ManifestError> {
+        check_shard_size(hashing.shard_size)?;
         if files.is_empty() {
             return Err(ManifestError::Empty);
         }
-        if files.len() > MAX_FILES {
-            return Err(ManifestError::TooManyFiles);
-        }
+        let mut bounds = Bounds::default();
         let mut total: u64 = 0;
+        let mut bytes: u64 = 0;
         for file in &files {
             check_path(&file.path)?;
+            bounds.add(file.path.len(), hashing.digests(file.size))?;
+            bytes += hashing.digests(file.size) * hashing.algorithm.digest_bytes() as u64;
             total = total.checked_add(file.size).filter(|sum| *sum <= i64::MAX as u64).ok_or(ManifestError::Size)?;
         }
-        files.sort_unstable_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
+        if bytes != digests.len() as u64 {
+            return Err(ManifestError::Digests { found: digests.len() as u64, expected: bytes });
+        }
+        let (files, digests) = sorted(hashing, files, digests);
+        let starts = match hashing.shard_size {
+            None => Vec::new(),
+            Some(_) => starts(hashing, files.iter().map(|file| file.size)).0,
+        };
         if let Some(pair) = files.windows(2).find(|pair| pair[0].path == pair[1].path) {
             return Err(ManifestError::Duplicate(pair[0].path.to_string()));
         }
@@ -208,7 +234,7 @@ impl Manifest {
                 }
             }
         }
-        Ok(Self { files, total })
+        Ok(Self { hashing, files, digests, starts, total })
     }
 
     /// Parses JSON. Unknown and repeated members are errors; white space and order are free, as the digest is taken of the canonical form.
@@ -218,20 +244,49 @@ impl Manifest {
 
     fn parse_within(json: impl io::Read, bytes: u64) -> Result<Self, ManifestError> {
         let mut limited = json.take(bytes + 1);
-        let parsed: Result<Document, _> = serde_json::from_reader(io::BufReader::new(&mut limited));
+        let parsed = document::parse(io::BufReader::new(&mut limited));
         if limited.limit() == 0 {
             return Err(ManifestError::TooLarge);
         }
-        let document = parsed.map_err(|error| ManifestError::Json(error.to_string()))?;
-        if document.version != VERSION {
-            return Err(ManifestError::Version(document.version));
-        }
-        Self::new(document.files)
+        let (hashing, files, digests) = parsed?;
+        Self::new(hashing, files, digests)
+    }
+
+    /// How the files are hashed.
+    pub fn hashing(&self) -> Hashing {
+        self.hashing
     }
 
     /// The files, sorted by the bytes of their paths.
     pub fn files(&self) -> &[File] {
         &self.files
+    }
+
+    /// The digests of the file at this index, one after the other.
+    pub fn digests(&self, index: usize) -> &[u8] {
+        let bytes = self.hashing.algorithm.digest_bytes();
+        let place = match self.starts.as_slice() {
+            [] => index * bytes..(index + 1) * bytes,
+            starts => {
+                let start =
+                    |index: usize| starts.get(index).map_or(self.digests.len(), |start| *start as usize * bytes);
+                start(index)..start(index + 1)
+            }
+        };
+        self.digests.get(place).unwrap_or_default()
+    }
+
+    /// The digest of a shard of the file at this index; shard 0 where files are hashed whole.
+    pub fn digest_of(&self, index: usize, shard: usize) -> Option<Digest> {
+        self.digests(index).chunks_exact(self.hashing.algorithm.digest_bytes()).nth(shard).map(Digest::new)
+    }
+
+    /// SHA-256 of the file at this index, where files are hashed so.
+    pub fn sha256_of(&self, index: usize) -> Option<Hash> {
+        match self.hashing == Hashing::default() {
+            true => self.digests(index).try_into().ok().map(Hash),
+            false => None,
+        }
     }
 
     /// Index of the file with that path.
@@ -246,7 +301,7 @@ impl Manifest {
 
     /// Writes the canonical form: UTF-8 JSON without white space, members in alphabetical order, files sorted by the bytes of their paths.
     pub fn write_canonical(&self, target: impl Write) -> io::Result<()> {
-        serde_json::to_writer(target, &Canonical { files: &self.files, version: VERSION }).map_err(io::Error::from)
+        document::write(self, target)
     }
 
     /// SHA-256 of the canonical form.
@@ -268,6 +323,73 @@ impl Manifest {
             (Ok(()), Ok(Hashing(hasher))) => Hash(hasher.finalize().into()),
             _ => Hash([0; 32]),
         }
+    }
+}
+
+/// Sorts by the bytes of the paths.
+fn sorted(hashing: Hashing, mut files: Vec<File>, digests: Vec<u8>) -> (Vec<File>, Vec<u8>) {
+    if files.is_sorted_by(|a, b| a.path <= b.path) {
+        return (files, digests);
+    }
+    let (starts, _) = starts(hashing, files.iter().map(|file| file.size));
+    let bytes = hashing.algorithm.digest_bytes();
+    let mut order: Vec<u32> = (0..).take(files.len()).collect();
+    order.sort_unstable_by(|a, b| files[*a as usize].path.cmp(&files[*b as usize].path));
+    let mut moved = Vec::with_capacity(digests.len());
+    for index in order {
+        let start = starts[index as usize] as usize * bytes;
+        let length = hashing.digests(files[index as usize].size) as usize * bytes;
+        moved.extend_from_slice(&digests[start..start + length]);
+    }
+    files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    (files, moved)
+}
+
+/// The number of the first digest of each file, by their sizes, and how many digests there are.
+pub(super) fn starts(hashing: Hashing, sizes: impl Iterator<Item = u64>) -> (Vec<u32>, usize) {
+    let mut next = 0;
+    let starts = sizes.map(|size| {
+        let start = next;
+        // No manifest has more digests than fit: see MAX_FILES.
+        next += hashing.digests(size) as u32;
+        start
+    });
+    let starts = starts.collect();
+    (starts, next as usize)
+}
+
+/// What a manifest may take, counted while it grows.
+#[derive(Default)]
+pub(super) struct Bounds {
+    files: usize,
+    digests: u64,
+    paths: u64,
+}
+
+impl Bounds {
+    /// Adds a file; an error if that is one too many.
+    pub fn add(&mut self, path: usize, digests: u64) -> Result<(), ManifestError> {
+        self.files += 1;
+        self.digests = self.digests.saturating_add(digests.max(1));
+        self.paths += path as u64;
+        if self.digests > MAX_FILES as u64 {
+            return Err(ManifestError::TooManyFiles);
+        }
+        let (flat, each) = MAX_PATHS_BYTES;
+        if self.paths > flat + each * self.files as u64 {
+            return Err(ManifestError::LongPaths { files: self.files, bytes: self.paths });
+        }
+        Ok(())
+    }
+}
+
+/// Checks the size of a shard.
+pub fn check_shard_size(size: Option<u64>) -> Result<(), ManifestError> {
+    match size {
+        Some(size) if !(MIN_SHARD_BYTES..=MAX_SHARD_BYTES).contains(&size) => Err(ManifestError::Hashing(format!(
+            "shardSize is {size}: it must be at least {MIN_SHARD_BYTES} and at most {MAX_SHARD_BYTES} bytes"
+        ))),
+        _ => Ok(()),
     }
 }
 

@@ -98,8 +98,118 @@ fn refuses_json_that_says_more_or_less() {
             other => panic!("{json}: {other:?}"),
         }
     }
-    let next = format!(r#"{{"version":2,"files":[{}]}}"#, file("a"));
-    assert_eq!(Manifest::parse(next.as_bytes()), Err(ManifestError::Version(2)));
+    let next = format!(r#"{{"version":3,"files":[{}]}}"#, file("a"));
+    assert_eq!(Manifest::parse(next.as_bytes()), Err(ManifestError::Version(3)));
+}
+
+fn long(byte: &str) -> String {
+    byte.repeat(64)
+}
+
+#[test]
+fn other_hashes_and_shards_have_one_canonical_form_each() {
+    let (short, long) = ("a0".repeat(32), long("b1"));
+    for canonical in [
+        format!(r#"{{"files":[{{"digest":"{short}","path":"a","size":5}}],"hash":"blake3","version":2}}"#),
+        format!(r#"{{"files":[{{"digest":"{long}","path":"a","size":5}}],"hash":"blake2b","version":2}}"#),
+        format!(
+            r#"{{"files":[{{"digests":[],"path":"a","size":0}},{{"digests":["{short}","{EMPTY}"],"path":"b","size":1048577}},{{"digests":["{short}"],"path":"c","size":1048576}}],"hash":"sha256","shardSize":1048576,"version":2}}"#
+        ),
+    ] {
+        let manifest = Manifest::parse(canonical.as_bytes()).unwrap();
+        let mut written = Vec::new();
+        manifest.write_canonical(&mut written).unwrap();
+        assert_eq!(String::from_utf8(written).unwrap(), canonical);
+    }
+}
+
+#[test]
+fn digests_stay_with_their_files_in_whatever_order_these_come() {
+    let files =
+        |names: [&str; 3]| names.map(|name| File { path: name.into(), size: name.len() as u64 * 700_000 }).to_vec();
+    let hashing = Hashing { algorithm: super::super::algorithm::Algorithm::Sha256, shard_size: Some(1 << 20) };
+    // One shard, two shards, three shards.
+    let sizes: Vec<u64> = files(["c", "aa", "bbbb"]).iter().map(|file| hashing.digests(file.size)).collect();
+    assert_eq!(sizes, [1, 2, 3]);
+    let digests = |names: [&str; 3]| -> Vec<u8> {
+        names
+            .iter()
+            .flat_map(|name| vec![name.as_bytes()[0]; 32 * hashing.digests(name.len() as u64 * 700_000) as usize])
+            .collect()
+    };
+    let one = Manifest::new(hashing, files(["c", "aa", "bbbb"]), digests(["c", "aa", "bbbb"])).unwrap();
+    let other = Manifest::new(hashing, files(["aa", "bbbb", "c"]), digests(["aa", "bbbb", "c"])).unwrap();
+    assert_eq!(one, other);
+    assert_eq!(one.digests(1), [b'b'; 96]);
+    assert_eq!(one.digest_of(1, 2), Some(Digest::new(&[b'b'; 32])));
+    assert_eq!(one.digest_of(2, 1), None);
+    assert_eq!(one.sha256_of(0), None);
+}
+
+#[test]
+fn refuses_digests_that_do_not_fit_hash_version_or_size() {
+    let (short, long) = ("a0".repeat(32), long("b1"));
+    let text = |files: &str, rest: &str| format!(r#"{{"files":[{files}],{rest}}}"#);
+    let digest = |value: &str| format!(r#"{{"digest":"{value}","path":"a","size":5}}"#);
+    let shards = |values: &str| format!(r#"{{"digests":[{values}],"path":"a","size":5}}"#);
+    let other = digest(&short).replace(r#""a""#, r#""b""#);
+    for (json, message) in [
+        (text(&digest(&short), r#""version":2"#), "hash is missing"),
+        (text(&digest(&short), r#""hash":"md5","version":2"#), "hash \"md5\" is none of sha256, blake2b, blake3"),
+        (text(&digest(&short), r#""hash":null,"version":2"#), "invalid type: null"),
+        (text(&file("a"), r#""hash":"sha256","version":2"#), "that is version 1"),
+        (text(&file("a"), r#""hash":"sha256","version":1"#), "hash and shardSize are members of version 2"),
+        (text(&digest(&short), r#""version":1"#), "files have digest, and sha256 is expected"),
+        (text(&file("a"), r#""hash":"blake3","version":2"#), "files have sha256, and digest is expected"),
+        (
+            text(&digest(&short), r#""hash":"blake3","shardSize":1048576,"version":2"#),
+            "files have digest, and digests is expected",
+        ),
+        (text(&digest(&long), r#""hash":"blake3","version":2"#), "the digests have 64 bytes, and 32 are expected"),
+        (text(&digest(&short), r#""hash":"blake2b","version":2"#), "the digests have 32 bytes, and 64 are expected"),
+        (text(&digest("A0"), r#""hash":"blake3","version":2"#), "is not 64 or 128 lower-case hex digits"),
+        (
+            text(&digest(&short.to_uppercase()), r#""hash":"blake3","version":2"#),
+            "is not 64 or 128 lower-case hex digits",
+        ),
+        (text(&format!("{},{other}", digest(&long)), r#""hash":"blake3","version":2"#), "unlike the files before it"),
+        (text(&format!("{},{other}", file("a")), r#""hash":"blake3","version":2"#), "unlike the files before it"),
+        (
+            text(&format!(r#"{{"digest":"{short}","path":"a","sha256":"{short}","size":5}}"#), r#""version":1"#),
+            "more than one of sha256, digest and digests",
+        ),
+        (text(r#"{"path":"a","size":5}"#, r#""version":1"#), "has no sha256, digest or digests"),
+        (
+            text(&shards(""), r#""hash":"blake3","shardSize":1048576,"version":2"#),
+            "has 0 bytes of digests, and 32 are expected of 5 bytes",
+        ),
+        (
+            text(&shards(&format!(r#""{short}","{short}""#)), r#""hash":"blake3","shardSize":1048576,"version":2"#),
+            "has 64 bytes of digests, and 32 are expected",
+        ),
+        (
+            text(&shards(&format!(r#""{short}","{long}""#)), r#""hash":"blake3","shardSize":1048576,"version":2"#),
+            "digests are of different lengths",
+        ),
+        (
+            text(&shards(&format!(r#""{short}""#)), r#""hash":"blake3","shardSize":1000,"version":2"#),
+            "must be at least 1048576",
+        ),
+    ] {
+        let error = Manifest::parse(json.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(message), "{json}: {error}");
+    }
+}
+
+#[test]
+fn refuses_paths_that_would_take_too_much_memory() {
+    let step = "x".repeat(250);
+    let path = |number: usize| format!("{number:05}/{}", [step.as_str(); 15].join("/"));
+    let listed = (0..4000).map(|number| (path(number), Hash([0; 32]), 0));
+    match Manifest::of_sha256(listed) {
+        Err(ManifestError::LongPaths { files, bytes }) => assert!(bytes > 8 << 20 && files < 4000),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

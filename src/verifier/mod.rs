@@ -3,15 +3,21 @@
 //! It exits 0 only if every artifact it was given is complete, unchanged and free of anything else; whatever it cannot
 //! decide has an exit code of its own ([`finding::exit`]).
 
+pub mod algorithm;
 pub mod args;
 pub mod beneath;
 pub mod engine;
 pub mod finding;
 pub mod hash;
+pub mod inode;
+pub mod look;
 pub mod manifest;
+pub mod pool;
 pub mod progress;
+pub mod read;
 pub mod report;
 pub mod store;
+pub mod subtree;
 pub mod transcript;
 pub mod walk;
 

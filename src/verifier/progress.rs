@@ -28,8 +28,6 @@ pub struct Progress<'a> {
     done: u64,
     started: Instant,
     shown: Instant,
-    #[cfg(test)]
-    observer: Option<&'a mut dyn FnMut()>,
 }
 
 impl<'a> Progress<'a> {
@@ -41,23 +39,7 @@ impl<'a> Progress<'a> {
     /// Progress that is not shown.
     pub fn silent() -> Self {
         let now = Instant::now();
-        Self {
-            style: Style::Silent,
-            target: None,
-            label: String::new(),
-            total: 0,
-            done: 0,
-            started: now,
-            shown: now,
-            #[cfg(test)]
-            observer: None,
-        }
-    }
-
-    /// Calls back, once, when the first bytes were read.
-    #[cfg(test)]
-    pub fn observed(observer: &'a mut dyn FnMut()) -> Self {
-        Self { observer: Some(observer), ..Self::silent() }
+        Self { style: Style::Silent, target: None, label: String::new(), total: 0, done: 0, started: now, shown: now }
     }
 
     /// Begins to count to `total` bytes.
@@ -67,13 +49,14 @@ impl<'a> Progress<'a> {
         label.clone_into(&mut self.label);
     }
 
-    /// Counts bytes.
-    pub fn advance(&mut self, bytes: u64) {
-        self.done += bytes;
-        #[cfg(test)]
-        if let Some(observer) = self.observer.take() {
-            observer();
-        }
+    /// Bytes counted since [`Self::begin`].
+    pub fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// Counts up to so many bytes. To be called a few times a second, also where nothing was read.
+    pub fn reach(&mut self, bytes: u64) {
+        self.done = bytes;
         let interval = match self.style {
             Style::Silent => return,
             Style::Lines => LOG_INTERVAL,
@@ -181,9 +164,9 @@ mod tests {
         let mut log = Vec::new();
         let mut progress = Progress::new(Style::Lines, &mut log);
         progress.begin("a", 100);
-        (0..50).for_each(|_| progress.advance(1));
+        (1..=50).for_each(|bytes| progress.reach(bytes));
         progress.shown -= LOG_INTERVAL;
-        (0..50).for_each(|_| progress.advance(1));
+        (51..=100).for_each(|bytes| progress.reach(bytes));
         progress.end();
         let log = String::from_utf8(log).unwrap();
         assert_eq!(log.lines().count(), 1, "{log}");

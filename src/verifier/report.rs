@@ -1,5 +1,6 @@
 //! The result, for people, for programs and for the kubelet.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -35,7 +36,11 @@ impl Outcome {
         match reason {
             None => Self::Verified,
             Some(
-                Reason::ManifestMissing | Reason::UnreadableDirectory | Reason::UnreadableFile | Reason::TooManyFiles,
+                Reason::ManifestMissing
+                | Reason::UnreadableDirectory
+                | Reason::UnreadableFile
+                | Reason::StaleHandle
+                | Reason::TooManyFiles,
             ) => Self::Undecided,
             Some(_) => Self::Refused,
         }
@@ -67,6 +72,7 @@ struct Document<'a> {
     artifacts: Vec<ArtifactDocument<'a>>,
     findings: Vec<FindingDocument<'a>>,
     findings_total: u64,
+    counts: BTreeMap<String, u64>,
     milliseconds: u128,
 }
 
@@ -74,6 +80,9 @@ struct Document<'a> {
 struct ArtifactDocument<'a> {
     name: &'a str,
     digest: &'a str,
+    hash: &'static str,
+    #[serde(rename = "shardSize", skip_serializing_if = "Option::is_none")]
+    shard_size: Option<u64>,
     files: usize,
     bytes: u64,
 }
@@ -122,7 +131,14 @@ impl Report {
             artifacts: self
                 .artifacts
                 .iter()
-                .map(|a| ArtifactDocument { name: &a.artifact, digest: &a.digest, files: a.files, bytes: a.bytes })
+                .map(|a| ArtifactDocument {
+                    name: &a.artifact,
+                    digest: &a.digest,
+                    hash: a.hashing.algorithm.name(),
+                    shard_size: a.hashing.shard_size,
+                    files: a.files,
+                    bytes: a.bytes,
+                })
                 .collect(),
             findings: self
                 .findings
@@ -130,6 +146,7 @@ impl Report {
                 .map(|finding| FindingDocument { finding, remedy: finding.reason.remedy() })
                 .collect(),
             findings_total: self.findings.total(),
+            counts: self.findings.counts().iter().map(|(reason, count)| (format!("{reason:?}"), *count)).collect(),
             milliseconds: self.elapsed.as_millis(),
         })
     }
@@ -209,6 +226,7 @@ pub fn write_termination_message(file: &Path, message: &str) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::algorithm::Hashing;
     use super::*;
 
     fn report(findings: impl IntoIterator<Item = Finding>) -> Report {
@@ -216,6 +234,7 @@ mod tests {
             artifacts: vec![Examined {
                 artifact: "orion".into(),
                 digest: "sha256:00".into(),
+                hashing: Hashing::default(),
                 files: 3,
                 bytes: 3 << 30,
             }],
@@ -247,7 +266,7 @@ mod tests {
         );
         assert_eq!(
             report.json().unwrap(),
-            r#"{"outcome":"Verified","exitCode":0,"reason":null,"contentRead":true,"artifacts":[{"name":"orion","digest":"sha256:00","files":3,"bytes":3221225472}],"findings":[],"findingsTotal":0,"milliseconds":2000}"#
+            r#"{"outcome":"Verified","exitCode":0,"reason":null,"contentRead":true,"artifacts":[{"name":"orion","digest":"sha256:00","hash":"sha256","files":3,"bytes":3221225472}],"findings":[],"findingsTotal":0,"counts":{},"milliseconds":2000}"#
         );
     }
 

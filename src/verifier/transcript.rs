@@ -5,7 +5,8 @@ use std::io::{self, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::manifest::{File, Hash, Manifest, ManifestError};
+use super::algorithm::{Algorithm, Hashing};
+use super::manifest::{Entry, Hash, Manifest, ManifestError};
 
 const FILE_MARK: &str = "weightlock-manifest-file: ";
 const END_MARK: &str = "weightlock-manifest-end: ";
@@ -20,6 +21,12 @@ pub struct Summary {
     pub files: u64,
     /// Sum of their sizes.
     pub bytes: u64,
+    /// The hash, where it is not SHA-256 of whole files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    /// Bytes of a shard, where files are hashed in shards.
+    #[serde(default, rename = "shardSize", skip_serializing_if = "Option::is_none")]
+    pub shard_size: Option<u64>,
 }
 
 /// Why a log holds no manifest.
@@ -46,14 +53,21 @@ pub enum TranscriptError {
 
 /// The summary of a manifest.
 pub fn summary(manifest: &Manifest) -> Summary {
-    Summary { digest: manifest.digest().digest(), files: manifest.files().len() as u64, bytes: manifest.total_bytes() }
+    let hashing = manifest.hashing();
+    Summary {
+        digest: manifest.digest().digest(),
+        files: manifest.files().len() as u64,
+        bytes: manifest.total_bytes(),
+        hash: (hashing != Hashing::default()).then(|| hashing.algorithm.name().to_owned()),
+        shard_size: hashing.shard_size,
+    }
 }
 
 /// Prints a manifest; its files only where `files` says so.
 pub fn write(manifest: &Manifest, files: bool, target: &mut dyn Write) -> io::Result<()> {
     if files {
-        for file in manifest.files() {
-            writeln!(target, "{FILE_MARK}{}", serde_json::to_string(file)?)?;
+        for index in 0..manifest.files().len() {
+            writeln!(target, "{FILE_MARK}{}", serde_json::to_string(&Entry::new(manifest, index))?)?;
         }
     }
     writeln!(target, "{END_MARK}{}", serde_json::to_string(&summary(manifest))?)?;
@@ -63,23 +77,26 @@ pub fn write(manifest: &Manifest, files: bool, target: &mut dyn Write) -> io::Re
 /// Reads a log: the summary, and the manifest if its files were printed.
 pub fn read(log: &str) -> Result<(Summary, Option<Manifest>), TranscriptError> {
     let line_error = |error: serde_json::Error| TranscriptError::Line(error.to_string());
-    let mut files: Vec<File> = Vec::new();
-    let mut end = None;
-    for line in log.lines() {
-        if let Some(json) = line.strip_prefix(FILE_MARK) {
-            files.push(serde_json::from_str(json).map_err(line_error)?);
-        } else if let Some(json) = line.strip_prefix(END_MARK) {
-            end = Some(serde_json::from_str::<Summary>(json).map_err(line_error)?);
-        }
-    }
-    let summary = end.ok_or(TranscriptError::Incomplete)?;
+    let end = log.lines().filter_map(|line| line.strip_prefix(END_MARK)).next_back();
+    let summary: Summary = serde_json::from_str(end.ok_or(TranscriptError::Incomplete)?).map_err(line_error)?;
     if Hash::parse_digest(&summary.digest).is_none() {
         return Err(TranscriptError::Line(format!("digest {:?} is none", summary.digest)));
     }
-    if files.is_empty() {
+    let algorithm = match &summary.hash {
+        None => Algorithm::default(),
+        Some(name) => {
+            Algorithm::parse(name).ok_or_else(|| TranscriptError::Line(format!("hash {name:?} is unknown")))?
+        }
+    };
+    let hashing = Hashing { algorithm, shard_size: summary.shard_size };
+    let lines = log.lines().filter_map(|line| line.strip_prefix(FILE_MARK));
+    let Some(manifest) = Entry::parse_all(hashing, lines).map_err(|error| match error {
+        ManifestError::Json(text) => TranscriptError::Line(text),
+        error => error.into(),
+    })?
+    else {
         return Ok((summary, None));
-    }
-    let manifest = Manifest::new(files)?;
+    };
     let found = manifest.digest().digest();
     if found != summary.digest {
         return Err(TranscriptError::Digest { found, expected: summary.digest });
@@ -89,11 +106,11 @@ pub fn read(log: &str) -> Result<(Summary, Option<Manifest>), TranscriptError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::manifest::File;
     use super::*;
 
     fn log(files: bool) -> (Manifest, String) {
-        let file = |path: &str| File { path: path.into(), sha256: Hash([1; 32]), size: 3 };
-        let manifest = Manifest::new(vec![file("b\n"), file("a")]).unwrap();
+        let manifest = Manifest::of_sha256([("b\n", Hash([1; 32]), 3), ("a", Hash([2; 32]), 3)]).unwrap();
         let mut log = b"progress\n".to_vec();
         write(&manifest, files, &mut log).unwrap();
         (manifest, String::from_utf8(log).unwrap())
@@ -105,6 +122,16 @@ mod tests {
         assert_eq!(read(&text), Ok((summary(&manifest), Some(manifest))));
         let (manifest, text) = log(false);
         assert_eq!(read(&text), Ok((summary(&manifest), None)));
+    }
+
+    #[test]
+    fn other_hashes_and_shards_are_read_too() {
+        let hashing = Hashing { algorithm: Algorithm::Blake2b, shard_size: Some(1 << 20) };
+        let manifest = Manifest::new(hashing, vec![File { path: "a".into(), size: 3 }], vec![7; 64]).unwrap();
+        let mut log = Vec::new();
+        write(&manifest, true, &mut log).unwrap();
+        let text = String::from_utf8(log).unwrap();
+        assert_eq!(read(&text), Ok((summary(&manifest), Some(manifest))));
     }
 
     #[test]

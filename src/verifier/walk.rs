@@ -2,19 +2,41 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 
-use rustix::fs::{AtFlags, Dir, FileType, Stat, statat};
+use rustix::fs::{Dir, FileType};
 use rustix::io::Errno;
 
-use super::beneath::{Beneath, OpenError, file_type};
-use super::finding::{ENOUGH, Finding, Findings, Reason};
+use super::beneath::{Beneath, OpenError};
+use super::finding::{Finding, Findings, Reason};
+use super::inode::Inode;
 use super::manifest::check_path;
 
 /// What is called for each regular file, with its path and what the kernel says of it.
-pub type OnFile<'a> = dyn FnMut(&str, &Stat, &mut Findings) + 'a;
+pub type OnFile<'a> = dyn FnMut(&str, &Inode, &mut Findings) + 'a;
 
 /// Inodes that have several names: how many they have, how many were met, and the first of those.
 type Links = BTreeMap<(u64, u64), (u64, u64, String)>;
+
+/// A directory and those above it, by device and number.
+struct Level {
+    inode: (u64, u64),
+    above: Option<Rc<Level>>,
+}
+
+impl Level {
+    /// One level further down; `None` if the directory is above itself.
+    fn below(above: Option<&Rc<Self>>, inode: (u64, u64)) -> Option<Rc<Self>> {
+        let mut level = above;
+        while let Some(at) = level {
+            if at.inode == inode {
+                return None;
+            }
+            level = at.above.as_ref();
+        }
+        Some(Rc::new(Self { inode, above: above.cloned() }))
+    }
+}
 
 struct Walk<'a, 'b> {
     root: &'a Beneath,
@@ -22,7 +44,7 @@ struct Walk<'a, 'b> {
     manifest: Option<&'a str>,
     on_file: &'a mut OnFile<'b>,
     findings: &'a mut Findings,
-    pending: Vec<String>,
+    pending: Vec<(String, Option<Rc<Level>>)>,
     links: Links,
     complete: bool,
 }
@@ -43,13 +65,13 @@ pub fn walk(
         manifest,
         on_file,
         findings,
-        pending: vec![String::new()],
+        pending: vec![(String::new(), None)],
         links: Links::new(),
         complete: true,
     };
-    while let Some(directory) = walk.pending.pop() {
-        walk.directory(&directory);
-        if walk.findings.total() >= ENOUGH {
+    while let Some((directory, above)) = walk.pending.pop() {
+        walk.directory(&directory, above.as_ref());
+        if walk.findings.are_enough() {
             return false;
         }
     }
@@ -64,24 +86,27 @@ impl Walk<'_, '_> {
         self.findings.add(Finding { reason, artifact: self.artifact.into(), path: path.into(), detail: detail.into() });
     }
 
-    fn directory(&mut self, path: &str) {
-        let opened = self.root.open_directory(path).and_then(|fd| Ok((Dir::read_from(&fd)?, fd)));
-        let (mut entries, fd) = match opened {
+    fn directory(&mut self, path: &str, above: Option<&Rc<Level>>) {
+        let opened = self.root.open_directory(path).and_then(|fd| Ok((Dir::read_from(&fd)?, Inode::of(&fd)?, fd)));
+        let (mut entries, inode, fd) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 self.complete = false;
                 return self.unopened(path, error);
             }
         };
+        let Some(level) = Level::below(above, (inode.device, inode.number)) else {
+            return self.add(Reason::DirectoryLoop, path, "is the directory of one of the directories above it");
+        };
         while let Some(entry) = entries.read() {
             match entry {
-                Ok(entry) => self.entry(&fd, path, entry.file_name().to_bytes()),
+                Ok(entry) => self.entry(&fd, path, &level, entry.file_name().to_bytes()),
                 Err(error) => {
                     self.complete = false;
-                    return self.add(Reason::UnreadableDirectory, path, format!("cannot be listed: {error}"));
+                    return self.add(unlisted(error), path, format!("cannot be listed: {error}"));
                 }
             }
-            if self.findings.total() >= ENOUGH {
+            if self.findings.are_enough() {
                 return;
             }
         }
@@ -97,11 +122,11 @@ impl Walk<'_, '_> {
                 path,
                 "cannot be opened: the file system keeps it at the root of the volume; put the weights into a directory and name it in locations[].path",
             ),
-            OpenError::Other(error) => self.add(Reason::UnreadableDirectory, path, format!("cannot be opened: {error}")),
+            OpenError::Other(error) => self.add(unlisted(error), path, format!("cannot be opened: {error}")),
         }
     }
 
-    fn entry(&mut self, directory: &OwnedFd, parent: &str, name: &[u8]) {
+    fn entry(&mut self, directory: &OwnedFd, parent: &str, level: &Rc<Level>, name: &[u8]) {
         if matches!(name, b"." | b"..") {
             return;
         }
@@ -111,17 +136,17 @@ impl Walk<'_, '_> {
             return self.add(Reason::NonUtf8Name, &path, format!("its name is the bytes {}", name.escape_ascii()));
         };
         let path = join(text);
-        let stat = match statat(directory.as_fd(), text, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => stat,
+        let inode = match Inode::at(directory.as_fd(), text) {
+            Ok(inode) => inode,
             Err(Errno::NOENT) => {
                 return self.add(Reason::ChangedWhileRead, &path, "went away while its directory was read");
             }
-            Err(error) => return self.add(Reason::UnreadableFile, &path, format!("cannot be examined: {error}")),
+            Err(error) => return self.add(unread(error), &path, format!("cannot be examined: {error}")),
         };
-        match file_type(&stat) {
-            FileType::Directory if check_path(&path).is_ok() => self.pending.push(path),
-            FileType::Directory => self.add(Reason::UnreadableDirectory, &path, "is nested deeper than 4095 bytes"),
-            FileType::RegularFile => self.regular(&path, &stat),
+        match inode.file_type() {
+            _ if check_path(&path).is_err() => self.add(Reason::TooDeep, &path, "has a path longer than 4095 bytes"),
+            FileType::Directory => self.pending.push((path, Some(level.clone()))),
+            FileType::RegularFile => self.regular(&path, &inode),
             FileType::Symlink => self.add(Reason::Symlink, &path, "is a symbolic link"),
             FileType::BlockDevice | FileType::CharacterDevice => self.add(Reason::Device, &path, "is a device"),
             FileType::Fifo => self.add(Reason::Fifo, &path, "is a FIFO"),
@@ -130,13 +155,13 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn regular(&mut self, path: &str, stat: &Stat) {
-        if stat.st_nlink > 1 {
-            let names = self.links.entry((stat.st_dev, stat.st_ino)).or_insert((stat.st_nlink, 0, path.into()));
+    fn regular(&mut self, path: &str, inode: &Inode) {
+        if inode.links > 1 {
+            let names = self.links.entry((inode.device, inode.number)).or_insert((inode.links, 0, path.into()));
             names.1 += 1;
         }
         if self.manifest != Some(path) {
-            (self.on_file)(path, stat, self.findings);
+            (self.on_file)(path, inode, self.findings);
         }
     }
 
@@ -146,5 +171,40 @@ impl Walk<'_, '_> {
                 self.add(Reason::HardLinkOutside, &path, format!("{} of its {names} names are elsewhere", names - met));
             }
         }
+    }
+}
+
+/// Why a file cannot be read.
+pub fn unread(error: Errno) -> Reason {
+    if error == Errno::STALE { Reason::StaleHandle } else { Reason::UnreadableFile }
+}
+
+/// Why a directory cannot be read.
+fn unlisted(error: Errno) -> Reason {
+    if error == Errno::STALE { Reason::StaleHandle } else { Reason::UnreadableDirectory }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_above_itself_is_a_loop() {
+        let root = Level::below(None, (1, 2)).unwrap();
+        let one = Level::below(Some(&root), (1, 3)).unwrap();
+        assert!(Level::below(Some(&one), (1, 4)).is_some());
+        // The same number on another device is another directory.
+        assert!(Level::below(Some(&one), (2, 2)).is_some());
+        assert!(Level::below(Some(&one), (1, 3)).is_none());
+        assert!(Level::below(Some(&one), (1, 2)).is_none());
+    }
+
+    #[test]
+    fn a_stale_handle_has_its_own_reason() {
+        assert_eq!(unread(Errno::STALE), Reason::StaleHandle);
+        assert_eq!(unlisted(Errno::STALE), Reason::StaleHandle);
+        assert_eq!(unread(Errno::IO), Reason::UnreadableFile);
+        assert_eq!(unlisted(Errno::ACCESS), Reason::UnreadableDirectory);
+        assert_eq!(Reason::StaleHandle.exit_code(), super::super::finding::exit::UNREADABLE);
     }
 }

@@ -73,16 +73,33 @@ fn a_file_too_many_is_extra_wherever_it_is() {
 }
 
 #[test]
-fn a_file_too_few_is_missing_and_a_renamed_one_both() {
+fn a_file_too_few_is_missing_and_one_of_another_name_is_renamed() {
     let volume = volume();
     fs::remove_file(volume.path("config.json")).unwrap();
     assert_eq!(volume.findings(), one(Reason::MissingFile, "config.json"));
     assert_eq!(verify_program(&volume).0, exit::MISSING_FILE);
-    fs::write(volume.path("Config.json"), "{}").unwrap();
+    // What has another content is no renamed file.
+    fs::write(volume.path("config.txt"), "[]").unwrap();
     assert_eq!(
         volume.findings(),
-        [(Reason::ExtraFile, "Config.json".into()), (Reason::MissingFile, "config.json".into())]
+        [(Reason::ExtraFile, "config.txt".into()), (Reason::MissingFile, "config.json".into())]
     );
+    fs::write(volume.path("config.txt"), "{}").unwrap();
+    assert_eq!(volume.findings(), one(Reason::Renamed, "config.txt"));
+    let (code, _, _, message) = verify_program(&volume);
+    assert_eq!(code, exit::MISSING_FILE);
+    assert!(
+        message.contains(r#"[Renamed] "config.txt": the manifest lists this content as "config.json""#),
+        "{message}"
+    );
+
+    fs::rename(volume.path("config.txt"), volume.path("Config.JSON")).unwrap();
+    assert_eq!(volume.findings(), one(Reason::CaseChanged, "Config.JSON"));
+    let (code, _, _, message) = verify_program(&volume);
+    assert_eq!(code, exit::MISSING_FILE);
+    assert!(message.contains("does not keep the case of names"), "{message}");
+    fs::rename(volume.path("Config.JSON"), volume.path("config.json")).unwrap();
+    assert_eq!(volume.findings(), []);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use weightlock::verifier::algorithm::Hashing;
 use weightlock::verifier::args::{DigestArgs, ManifestArg, Target};
 use weightlock::verifier::engine::{digest, verify};
 use weightlock::verifier::finding::Reason;
@@ -21,6 +22,7 @@ pub fn digest_args(root: &Path) -> DigestArgs {
         root: root.into(),
         path: None,
         manifest: Some(DEFAULT_PATH.into()),
+        hashing: Hashing::default(),
         max_files: None,
         write_manifest: false,
     }
