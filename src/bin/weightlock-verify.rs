@@ -12,10 +12,15 @@ use weightlock::verifier::progress::Style;
 use weightlock::verifier::{Surroundings, run};
 
 fn main() -> ExitCode {
-    // As process 1 of its container it would not be ended by signals that it does not handle.
-    for (signal, code) in [(SIGTERM, exit::TERMINATED), (SIGINT, exit::INTERRUPTED)] {
-        let always = Arc::new(AtomicBool::new(true));
-        if let Err(error) = signal_hook::flag::register_conditional_shutdown(signal, code.into(), always) {
+    let stoppable = Arc::new(AtomicBool::new(false));
+    let always = Arc::new(AtomicBool::new(true));
+    // As process 1 of its container it would not be ended by signals that it does not handle. What is registered first decides.
+    for (signal, code, condition) in [
+        (SIGTERM, exit::VERIFIED, &stoppable),
+        (SIGTERM, exit::TERMINATED, &always),
+        (SIGINT, exit::INTERRUPTED, &always),
+    ] {
+        if let Err(error) = signal_hook::flag::register_conditional_shutdown(signal, code.into(), condition.clone()) {
             eprintln!("weightlock-verify: signal {signal} cannot be handled: {error}");
             return ExitCode::from(exit::USAGE);
         }
@@ -26,6 +31,7 @@ fn main() -> ExitCode {
         stderr: &mut stderr().lock(),
         style,
         termination_log: Path::new("/dev/termination-log"),
+        stoppable: &stoppable,
     };
     ExitCode::from(run(std::env::args_os().skip(1), &mut around))
 }

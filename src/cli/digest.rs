@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use clap::{Args, ValueEnum};
 
@@ -146,6 +147,7 @@ fn hash(args: &DigestArgs, root: &Path, name: &str, err: &mut dyn Write) -> Resu
         path: args.path.clone(),
         manifest: args.write_manifest.then(|| DEFAULT_PATH.into()),
         hashing: args.hashing.into(),
+        threads: None,
         max_files: None,
         write_manifest: args.write_manifest,
     };
@@ -250,6 +252,12 @@ pub fn verify(args: &VerifyArgs, out: &mut dyn Write, err: &mut dyn Write) -> Re
         None => arguments.extend(["--manifest", &args.manifest].map(OsString::from)),
     }
     // Outside a pod there is no termination message: a path that is a directory is never written to.
-    let mut around = Surroundings { stdout: out, stderr: err, style: style(), termination_log: Path::new("/") };
+    let mut around = Surroundings {
+        stdout: out,
+        stderr: err,
+        style: style(),
+        termination_log: Path::new("/"),
+        stoppable: &AtomicBool::new(false),
+    };
     Ok(crate::verifier::run(arguments, &mut around))
 }

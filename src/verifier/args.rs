@@ -1,10 +1,13 @@
 //! The command line of `weightlock-verify`. Arguments are its only input: no environment variable and no file changes what it checks.
 
 use std::ffi::OsString;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lexopt::Arg;
 
+use super::again::Again;
 use super::algorithm::{Algorithm, Hashing};
 use super::manifest::{DEFAULT_PATH, Hash, Manifest, ManifestError, check_path, check_shard_size};
 
@@ -13,11 +16,13 @@ pub const HELP: &str = "\
 weightlock-verify: checks that a directory holds exactly the files of a manifest, and that the manifest is the pinned one
 
 Usage:
-  weightlock-verify [--report text|json] GROUP...
+  weightlock-verify [--report text|json] [--threads N] GROUP...
       GROUP: --artifact NAME --digest sha256:HEX --root DIR [--path DIR] (--manifest FILE | --manifest-inline JSON)
       A group begins with --artifact; each is verified.
+  weightlock-verify [--report text|json] --every SECONDS --max-bytes-per-second N GROUP...
+      Waits, verifies in the background, and begins anew, until something is not as it was.
   weightlock-verify digest --root DIR [--path DIR] [--manifest FILE] [--hash NAME] [--shard-size SIZE] [--max-files N]
-                           [--write-manifest]
+                           [--threads N] [--write-manifest]
       Hashes a directory and prints its manifest, a line for each file; with --write-manifest it is written to FILE instead.
 
   --root DIR               the volume, as it is mounted
@@ -26,13 +31,15 @@ Usage:
                            (digest --write-manifest: .weightlock/manifest.json unless given)
   --manifest-inline JSON   the manifest itself: {\"files\":[{\"path\":…,\"sha256\":…,\"size\":…}],\"version\":1}
   --hash NAME              sha256 (default), blake2b or blake3
+  --threads N              as many threads; the CPU limit of the container decides unless given
   --shard-size SIZE        hash files in parts of this size, such as 1Gi; each file whole unless given
 
 Exit codes:
   0 verified
   10 wrong arguments            11 manifest missing or unreadable   12 manifest invalid
   13 manifest not the pinned    20 content or size differs          21 file that is not listed
-  22 listed file missing        23 link, device or the like         30 something cannot be read
+  22 listed file missing        23 link, device or the like         25 changed since it was verified
+  30 something cannot be read
   31 too many files (digest)    32 result cannot be written         130, 143 ended by a signal
 ";
 
@@ -45,6 +52,10 @@ pub enum Command {
         targets: Vec<Target>,
         /// How to report.
         report: ReportFormat,
+        /// On how many threads; as many as the container has cores unless given.
+        threads: Option<NonZeroUsize>,
+        /// Whether to verify again and again, and how.
+        again: Option<Again>,
     },
     /// Make a manifest.
     Digest(DigestArgs),
@@ -99,6 +110,8 @@ pub struct DigestArgs {
     pub manifest: Option<String>,
     /// How its files are hashed.
     pub hashing: Hashing,
+    /// On how many threads; as many as the container has cores unless given.
+    pub threads: Option<NonZeroUsize>,
     /// More files than this are refused before anything is hashed.
     pub max_files: Option<u64>,
     /// Whether to write the manifest to its place.
@@ -192,7 +205,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
 
 fn parse_verify(args: &[OsString]) -> Result<Command, UsageError> {
     let mut parser = lexopt::Parser::from_args(args);
-    let mut report = None;
+    let (mut report, mut threads, mut every, mut rate) = (None, None, None, None);
     let mut targets = Vec::new();
     let mut current: Option<Group> = None;
     while let Some(option) = parser.next()? {
@@ -217,6 +230,19 @@ fn parse_verify(args: &[OsString]) -> Result<Command, UsageError> {
                     _ => return Err(value("report", &format, "is neither text nor json")),
                 };
                 once("report", &mut report, format, String::new())?;
+                continue;
+            }
+            Arg::Long("threads") => {
+                once("threads", &mut threads, number("threads", &text("threads", &mut parser)?)?, String::new())?;
+                continue;
+            }
+            Arg::Long("every") => {
+                once("every", &mut every, number("every", &text("every", &mut parser)?)?, String::new())?;
+                continue;
+            }
+            Arg::Long("max-bytes-per-second") => {
+                let given = text("max-bytes-per-second", &mut parser)?;
+                once("max-bytes-per-second", &mut rate, number("max-bytes-per-second", &given)?, String::new())?;
                 continue;
             }
             Arg::Long("digest") => "digest",
@@ -247,13 +273,29 @@ fn parse_verify(args: &[OsString]) -> Result<Command, UsageError> {
         }
     }
     targets.push(current.ok_or(UsageError::Nothing)?.finish()?);
-    Ok(Command::Verify { targets, report: report.unwrap_or_default() })
+    let again = again(every, rate)?;
+    if again.is_some() && threads.is_some() {
+        return Err(UsageError::Unknown("--threads and --every are both given: re-verification has one thread".into()));
+    }
+    Ok(Command::Verify { targets, report: report.unwrap_or_default(), threads, again })
+}
+
+fn again(every: Option<NonZeroU64>, rate: Option<NonZeroU64>) -> Result<Option<Again>, UsageError> {
+    let absent = |option| UsageError::Absent { option, place: " for re-verification".into() };
+    match (every, rate) {
+        (None, None) => Ok(None),
+        (Some(every), Some(max_bytes_per_second)) => {
+            Ok(Some(Again { every: Duration::from_secs(every.get()), max_bytes_per_second }))
+        }
+        (None, Some(_)) => Err(absent("every")),
+        (Some(_), None) => Err(absent("max-bytes-per-second")),
+    }
 }
 
 fn parse_digest(args: &[OsString]) -> Result<Command, UsageError> {
     let mut parser = lexopt::Parser::from_args(args);
     let (mut root_dir, mut path, mut manifest, mut max_files, mut write) = (None, None, None, None, None);
-    let (mut algorithm, mut shard_size) = (None, None);
+    let (mut algorithm, mut shard_size, mut threads) = (None, None, None);
     while let Some(option) = parser.next()? {
         match option {
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
@@ -274,6 +316,9 @@ fn parse_digest(args: &[OsString]) -> Result<Command, UsageError> {
                 let given = text("shard-size", &mut parser)?;
                 once("shard-size", &mut shard_size, parse_shard_size(&given)?, String::new())?;
             }
+            Arg::Long("threads") => {
+                once("threads", &mut threads, number("threads", &text("threads", &mut parser)?)?, String::new())?;
+            }
             Arg::Long("max-files") => {
                 let given = text("max-files", &mut parser)?;
                 let number = given.parse().map_err(|_| value("max-files", &given, "is not a number of files"))?;
@@ -288,6 +333,7 @@ fn parse_digest(args: &[OsString]) -> Result<Command, UsageError> {
         path,
         manifest: manifest.or_else(|| write.map(|_| DEFAULT_PATH.into())),
         hashing: Hashing { algorithm: algorithm.unwrap_or_default(), shard_size },
+        threads,
         max_files,
         write_manifest: write.unwrap_or(false),
     }))
@@ -306,6 +352,10 @@ fn text(option: &'static str, parser: &mut lexopt::Parser) -> Result<String, Usa
 
 fn value(option: &'static str, value: &str, problem: &str) -> UsageError {
     UsageError::Value { option, value: value.into(), problem: problem.into() }
+}
+
+fn number<T: std::str::FromStr>(option: &'static str, given: &str) -> Result<T, UsageError> {
+    given.parse().map_err(|_| value(option, given, "is not a whole number of at least 1"))
 }
 
 /// Parses the digest that pins a manifest.

@@ -14,7 +14,7 @@ fn groups_are_read_in_order() {
     let line = format!(
         "--report=json --artifact a --digest {d} --root /w/0 --path v3 --manifest m.json --artifact b --digest {d} --root /w/1 --manifest-inline {{}}"
     );
-    let Ok(Command::Verify { targets, report }) = args(&line) else { panic!("{line}") };
+    let Ok(Command::Verify { targets, report, threads: None, again: None }) = args(&line) else { panic!("{line}") };
     assert_eq!(report, ReportFormat::Json);
     assert_eq!(targets.len(), 2);
     assert_eq!((targets[0].artifact.as_str(), targets[0].path.as_deref()), ("a", Some("v3")));
@@ -59,9 +59,49 @@ fn every_mistake_is_named_with_its_remedy() {
         ("--report yaml".into(), r#"--report "yaml" is neither text nor json"#),
         ("digest".into(), "--root is missing: add it"),
         ("digest --root /w --max-files many".into(), r#"--max-files "many" is not a number of files"#),
+        ("--every 0".into(), r#"--every "0" is not a whole number of at least 1"#),
+        ("--threads -1".into(), r#"--threads "-1" is not a whole number of at least 1"#),
+        (
+            format!("--every 60 --artifact a --digest {d} --root /w --manifest m"),
+            "--max-bytes-per-second is missing for re-verification: add it",
+        ),
+        (
+            format!("--max-bytes-per-second 60 --artifact a --digest {d} --root /w --manifest m"),
+            "--every is missing for re-verification: add it",
+        ),
+        (
+            format!("--threads 2 --every 1 --max-bytes-per-second 60 --artifact a --digest {d} --root /w --manifest m"),
+            "--threads and --every are both given: re-verification has one thread (see --help)",
+        ),
+        ("digest --root /w --hash md5".into(), r#"--hash "md5" is none of sha256, blake2b and blake3"#),
+        (
+            "digest --root /w --shard-size +1Gi".into(),
+            r#"--shard-size "+1Gi" is not a number of bytes, such as 1Gi or 1000000000"#,
+        ),
+        (
+            "digest --root /w --shard-size 1k".into(),
+            r#"--shard-size "1k" cannot be: shardSize is 1000: it must be at least 1048576 and at most 1125899906842624 bytes"#,
+        ),
         ("digest --root /w --root /w".into(), "--root is given twice: give it once"),
     ] {
         assert_eq!(args(&line).map_err(|error| error.to_string()), Err(message.to_string()), "{line}");
+    }
+}
+
+#[test]
+fn re_verification_has_interval_and_rate() {
+    let line = format!(
+        "--every 86400 --max-bytes-per-second 200000000 --artifact a --digest {} --root /w --manifest m",
+        digest()
+    );
+    let Ok(Command::Verify { again: Some(again), .. }) = args(&line) else { panic!("{line}") };
+    assert_eq!((again.every, again.max_bytes_per_second.get()), (Duration::from_secs(86_400), 200_000_000));
+}
+
+#[test]
+fn sizes_of_shards_have_the_units_of_kubernetes() {
+    for (text, size) in [("1Gi", 1 << 30), ("1000000000", 1_000_000_000), ("2M", 2_000_000), ("1Ti", 1 << 40)] {
+        assert_eq!(parse_shard_size(text), Ok(size));
     }
 }
 
@@ -72,6 +112,7 @@ fn digest_has_defaults() {
         path: None,
         manifest: None,
         hashing: Hashing::default(),
+        threads: None,
         max_files: None,
         write_manifest: false,
     };
@@ -92,6 +133,7 @@ fn the_help_names_every_exit_code() {
         EXTRA_FILE,
         MISSING_FILE,
         REFUSED_TYPE,
+        DRIFT,
         UNREADABLE,
         TOO_MANY_FILES,
         OUTPUT,

@@ -46,6 +46,7 @@ pub struct Examined {
 /// An artifact of which all but the content is right.
 struct Opened<'a> {
     target: &'a Target,
+    how: &'a How,
     directory: Beneath,
     manifest: Manifest,
     prints: Fingerprints,
@@ -59,6 +60,7 @@ impl Opened<'_> {
             directory: &self.directory,
             except: self.target.manifest.path(),
             prints: &self.prints,
+            how: self.how,
         }
     }
 }
@@ -83,7 +85,7 @@ pub fn verify_as(targets: &[Target], how: &How, progress: &mut Progress<'_>) -> 
             bytes: manifest.total_bytes(),
         });
         let prints = Fingerprints::new(directory.fd());
-        let mut artifact = Opened { target, directory, manifest, prints, listed: Vec::new() };
+        let mut artifact = Opened { target, how, directory, manifest, prints, listed: Vec::new() };
         artifact.listed = artifact.place().first(&artifact.manifest, &mut result.findings);
         opened.push(artifact);
     }
@@ -92,7 +94,7 @@ pub fn verify_as(targets: &[Target], how: &How, progress: &mut Progress<'_>) -> 
     }
     result.content_read = true;
     for artifact in &opened {
-        content(artifact, how, progress, &mut result.findings);
+        content(artifact, progress, &mut result.findings);
     }
     for artifact in &opened {
         let Opened { manifest, listed, .. } = artifact;
@@ -103,8 +105,8 @@ pub fn verify_as(targets: &[Target], how: &How, progress: &mut Progress<'_>) -> 
     result
 }
 
-fn content(opened: &Opened<'_>, how: &How, progress: &mut Progress<'_>, findings: &mut Findings) {
-    let Opened { target, directory, manifest, prints, listed } = opened;
+fn content(opened: &Opened<'_>, progress: &mut Progress<'_>, findings: &mut Findings) {
+    let Opened { target, how, directory, manifest, prints, listed } = opened;
     let artifact = &target.artifact;
     let hashing = manifest.hashing();
     let files = Listed::new(hashing, manifest.files().len(), |index| {
@@ -171,7 +173,9 @@ pub fn digest(name: &str, args: &DigestArgs, progress: &mut Progress<'_>) -> Res
         return Err(findings);
     };
     let prints = Fingerprints::new(directory.fd());
-    let place = Place { artifact: name, directory: &directory, except: args.manifest.as_deref(), prints: &prints };
+    let how = How::on(args.threads);
+    let except = args.manifest.as_deref();
+    let place = Place { artifact: name, directory: &directory, except, prints: &prints, how: &how };
     let (files, prints_of) = list(&place, args, &mut findings);
     if !findings.is_empty() {
         return Err(findings);
@@ -188,7 +192,7 @@ pub fn digest(name: &str, args: &DigestArgs, progress: &mut Progress<'_>) -> Res
         Ok(digest) => digests[index * bytes..(index + 1) * bytes].copy_from_slice(digest.as_bytes()),
         Err(error) => findings.add(unhashed(name, &files[listed.place(index).0].path, &error)),
     };
-    let results = hash_all(&directory, &prints, &listed, &How::default(), progress, &mut on_result);
+    let results = hash_all(&directory, &prints, &listed, &how, progress, &mut on_result);
     progress.end();
     if results != listed.count() {
         let detail = format!("{results} of {} digests were computed", listed.count());

@@ -2,10 +2,9 @@
 
 use super::beneath::Beneath;
 use super::finding::{Finding, Findings, KEPT, Reason};
-use super::hash::Hasher;
 use super::inode::{Fingerprint, Fingerprints, Inode};
 use super::manifest::Manifest;
-use super::read::Cache;
+use super::pool::How;
 use super::walk::walk;
 
 /// A directory that is looked at.
@@ -18,6 +17,8 @@ pub struct Place<'a> {
     pub except: Option<&'a str>,
     /// Makes the fingerprints.
     pub prints: &'a Fingerprints,
+    /// How files are read, where one has to be.
+    pub how: &'a How,
 }
 
 impl Place<'_> {
@@ -75,7 +76,7 @@ impl Place<'_> {
     /// Whether the file at `path` has the content that the manifest says of the file at this index.
     fn holds(&self, path: &str, manifest: &Manifest, index: usize) -> bool {
         let (hashing, size) = (manifest.hashing(), manifest.files()[index].size);
-        let mut hasher = Hasher::new(self.directory, self.prints, Cache::Keep, None);
+        let mut hasher = self.how.hasher(self.directory, self.prints);
         manifest.digests(index).chunks_exact(hashing.algorithm.digest_bytes()).zip(0..).all(|(expected, shard)| {
             let resource = hashing.resource(path, size, shard, None);
             hasher.digest(&resource, &|_| {}).is_ok_and(|found| found.as_bytes() == expected)

@@ -3,6 +3,7 @@
 //! It exits 0 only if every artifact it was given is complete, unchanged and free of anything else; whatever it cannot
 //! decide has an exit code of its own ([`finding::exit`]).
 
+pub mod again;
 pub mod algorithm;
 pub mod args;
 pub mod beneath;
@@ -23,11 +24,14 @@ pub mod walk;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use args::{Command, DigestArgs, ReportFormat, Target};
 use finding::exit;
+use pool::How;
 use progress::{Progress, Style};
 use report::Report;
 
@@ -41,6 +45,8 @@ pub struct Surroundings<'a> {
     pub style: Style,
     /// Where the kubelet reads the termination message.
     pub termination_log: &'a Path,
+    /// Set while being told to stop is no failure: in re-verification, as long as every pass has verified.
+    pub stoppable: &'a AtomicBool,
 }
 
 /// Runs `weightlock-verify` with these arguments, the name of the program left out, and returns its exit code.
@@ -59,7 +65,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, around: &mut Surroundi
         Command::Version => {
             print(around, concat!("weightlock-verify ", env!("CARGO_PKG_VERSION"), "\n"), exit::VERIFIED)
         }
-        Command::Verify { targets, report } => verify(&targets, report, around),
+        Command::Verify { targets, report, threads, again: None } => verify(&targets, report, threads, around),
+        Command::Verify { targets, report, again: Some(again), .. } => again::run(&targets, again, report, around),
         Command::Digest(args) => digest(&args, around),
     }
 }
@@ -74,10 +81,16 @@ fn print(around: &mut Surroundings<'_>, text: &str, code: u8) -> u8 {
     }
 }
 
-fn verify(targets: &[Target], format: ReportFormat, around: &mut Surroundings<'_>) -> u8 {
+fn verify(
+    targets: &[Target],
+    format: ReportFormat,
+    threads: Option<NonZeroUsize>,
+    around: &mut Surroundings<'_>,
+) -> u8 {
     report::write_termination_message(around.termination_log, report::UNFINISHED);
     let started = Instant::now();
-    let verification = engine::verify(targets, &mut Progress::new(around.style, around.stderr));
+    let how = How::on(threads);
+    let verification = engine::verify_as(targets, &how, &mut Progress::new(around.style, around.stderr));
     finish(&Report::new(verification, started.elapsed()), format, around)
 }
 

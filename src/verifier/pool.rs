@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -64,6 +64,17 @@ impl Default for How {
 }
 
 impl How {
+    /// On so many threads, or as many as there are cores.
+    pub fn on(threads: Option<NonZeroUsize>) -> Self {
+        let default = Self::default();
+        Self { threads: threads.map_or(default.threads, |threads| threads.get().min(MAX_THREADS)), ..default }
+    }
+
+    /// What hashes one resource after the other in this way.
+    pub fn hasher<'a>(&'a self, root: &'a Beneath, prints: &'a Fingerprints) -> Hasher<'a> {
+        Hasher::new(root, prints, self.cache, self.pace.as_ref())
+    }
+
     /// In the background: one thread, at most so many bytes per second, and the page cache is left as it was.
     pub fn background(bytes_per_second: NonZeroU64) -> Self {
         Self { threads: 1, cache: Cache::Spare, pace: Some(Pace::new(bytes_per_second)) }
@@ -222,7 +233,7 @@ impl<R: Resources + ?Sized> Work<'_, R> {
     }
 
     fn run(&self, emit: &mut dyn FnMut(usize, Result<Digest, HashError>)) {
-        let mut hasher = Hasher::new(self.root, self.prints, self.how.cache, self.how.pace.as_ref());
+        let mut hasher = self.how.hasher(self.root, self.prints);
         let meter = |bytes| {
             self.read.fetch_add(bytes, Ordering::Relaxed);
         };

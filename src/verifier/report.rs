@@ -27,6 +27,8 @@ pub enum Outcome {
     Verified,
     /// Something is not what the manifest says.
     Refused,
+    /// Something is not any more what was verified before.
+    Drifted,
     /// It cannot be said.
     Undecided,
 }
@@ -58,6 +60,8 @@ pub struct Report {
     pub content_read: bool,
     /// Whether a manifest was to be made, rather than one be verified.
     pub hashing: bool,
+    /// Whether the artifacts were verified before.
+    pub again: bool,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -98,22 +102,31 @@ impl Report {
     /// The report of a verification.
     pub fn new(verification: Verification, elapsed: Duration) -> Self {
         let Verification { artifacts, findings, content_read } = verification;
-        Self { artifacts, findings, content_read, hashing: false, elapsed }
+        Self { artifacts, findings, content_read, hashing: false, again: false, elapsed }
+    }
+
+    /// The report of a verification that is not the first.
+    pub fn again(verification: Verification, elapsed: Duration) -> Self {
+        Self { again: true, ..Self::new(verification, elapsed) }
     }
 
     /// The report of a command that made no manifest.
     pub fn without_manifest(findings: Findings, elapsed: Duration) -> Self {
-        Self { artifacts: Vec::new(), findings, content_read: false, hashing: true, elapsed }
+        Self { artifacts: Vec::new(), findings, content_read: false, hashing: true, again: false, elapsed }
     }
 
     /// How it ended.
     pub fn outcome(&self) -> Outcome {
-        Outcome::of(self.findings.reason())
+        match Outcome::of(self.findings.reason()) {
+            Outcome::Refused if self.again => Outcome::Drifted,
+            outcome => outcome,
+        }
     }
 
-    /// The exit code: that of the reason that weighs most.
+    /// The exit code: that of the reason that weighs most, or that of drift where it was right before.
     pub fn exit_code(&self) -> u8 {
         match self.findings.reason() {
+            Some(_) if self.outcome() == Outcome::Drifted => exit::DRIFT,
             Some(reason) => reason.exit_code(),
             // Nothing examined is nothing verified, whatever led here.
             None if self.artifacts.is_empty() => exit::USAGE,
@@ -241,6 +254,7 @@ mod tests {
             findings: Findings::default(),
             content_read: true,
             hashing: false,
+            again: false,
             elapsed: Duration::from_secs(2),
         };
         findings.into_iter().for_each(|finding| report.findings.add(finding));
@@ -281,6 +295,18 @@ mod tests {
              [HashMismatch] \"b\": sha256 is aa, the manifest says bb\n\
              Remedy: treat the volume as tampered with: restore the files from a copy that verifies; if they were meant to change, declare them as a new WeightArtifact.\n"
         );
+    }
+
+    #[test]
+    fn what_was_right_before_has_drifted() {
+        let mut report = report([mismatch("a")]);
+        report.again = true;
+        assert_eq!((report.outcome(), report.exit_code()), (Outcome::Drifted, exit::DRIFT));
+        assert!(report.text().starts_with("Drifted (exit code 25): 1 finding in WeightArtifact \"orion\"\n"));
+        let unreadable = Finding { reason: Reason::UnreadableFile, ..mismatch("a") };
+        report.findings = Findings::default();
+        report.findings.add(unreadable);
+        assert_eq!((report.outcome(), report.exit_code()), (Outcome::Undecided, exit::UNREADABLE));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 // Helpers of tests fail as tests do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod memory;
+mod moving;
 mod mutations;
 mod program;
 mod reasons;

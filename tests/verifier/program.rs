@@ -10,7 +10,7 @@ use weightlock::verifier::manifest::{DEFAULT_PATH, Hash};
 use crate::volume::*;
 
 /// The program as a process of its own; as an ordinary user even if the tests are run by root.
-fn process(volume: &Volume) -> std::process::Command {
+pub fn process(volume: &Volume) -> std::process::Command {
     let copy = volume.dir.path().with_extension("verify");
     fs::copy(env!("CARGO_BIN_EXE_weightlock-verify"), &copy).unwrap();
     let mut command = std::process::Command::new(copy);

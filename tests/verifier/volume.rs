@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use weightlock::verifier::algorithm::Hashing;
 use weightlock::verifier::args::{DigestArgs, ManifestArg, Target};
@@ -23,6 +24,7 @@ pub fn digest_args(root: &Path) -> DigestArgs {
         path: None,
         manifest: Some(DEFAULT_PATH.into()),
         hashing: Hashing::default(),
+        threads: None,
         max_files: None,
         write_manifest: false,
     }
@@ -83,8 +85,13 @@ pub fn one(reason: Reason, path: &str) -> Vec<(Reason, String)> {
 pub fn program(args: &[&std::ffi::OsStr]) -> (u8, String, String, String) {
     let log = tempfile::NamedTempFile::new().unwrap();
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    let mut around =
-        Surroundings { stdout: &mut stdout, stderr: &mut stderr, style: Style::Lines, termination_log: log.path() };
+    let mut around = Surroundings {
+        stdout: &mut stdout,
+        stderr: &mut stderr,
+        style: Style::Lines,
+        termination_log: log.path(),
+        stoppable: &AtomicBool::new(false),
+    };
     let code = run(args.iter().map(OsString::from), &mut around);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (code, text(stdout), text(stderr), fs::read_to_string(log.path()).unwrap())
