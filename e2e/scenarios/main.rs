@@ -11,4 +11,5 @@ mod network;
 mod running;
 mod shapes;
 mod tools;
+mod trust;
 mod verification;

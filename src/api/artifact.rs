@@ -277,6 +277,10 @@ pub struct WeightArtifactStatus {
     /// Size of all files in bytes: from an inline manifest or a verification, never declared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<i64>,
+    /// About how many seconds a pod waits for the verification: the size at the rate that was last seen, or at 300 MB/s
+    /// before one was seen. It moves only when the rate does, by more than a quarter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_verification_seconds: Option<i64>,
     /// What is in force once everything was taken into account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<EffectivePermissions>,
@@ -291,7 +295,7 @@ pub struct WeightArtifactStatus {
     /// Outcomes of verifications, added up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verifications: Option<Verifications>,
-    /// Accepted, LocationsResolved, Sealed, Enforced, Verified, Ready.
+    /// Accepted, LocationsResolved, Sealed, Enforced, Verified, Tampered, Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]

@@ -8,11 +8,13 @@
 mod artifact;
 mod definition;
 mod environment;
+mod incident;
 mod index;
 
 pub use artifact::*;
 pub use definition::{definitions, to_yaml};
 pub use environment::*;
+pub use incident::*;
 pub use index::*;
 
 /// The API group of every custom resource of Weightlock.

@@ -5,6 +5,7 @@
 //! ([`crate::verifier::finding::exit`]).
 
 pub mod check;
+pub mod clear;
 pub mod cluster;
 pub mod declare;
 pub mod digest;
@@ -15,6 +16,7 @@ pub mod judge;
 pub mod manifests;
 pub mod register;
 pub mod register_job;
+pub mod seal;
 pub mod subject;
 
 use std::io::{Read, Write};
@@ -49,6 +51,10 @@ enum Command {
     Digest(digest::DigestArgs),
     /// Hash a claim from within the cluster and declare it.
     Register(register::RegisterArgs),
+    /// Hash an open artifact from within the cluster and set its digest, once nobody writes it any more.
+    Seal(seal::SealArgs),
+    /// Let weights be mounted again that were found tampered with.
+    Clear(clear::ClearArgs),
     /// Verify a directory against a digest, as the init container does. Exit codes are those of weightlock-verify.
     Verify(digest::VerifyArgs),
 }
@@ -80,6 +86,8 @@ pub async fn run(cli: &Cli, console: &mut Console<'_>) -> Result<u8, CliError> {
         }
         Command::Digest(args) => digest::run(args, console.out, console.err).map(|()| 0),
         Command::Register(args) => register::run(args, &cli.connection, console.out, console.err).await.map(|()| 0),
+        Command::Seal(args) => seal::run(args, &cli.connection, console.out, console.err).await.map(|()| 0),
+        Command::Clear(args) => clear::run(args, &cli.connection, console.out, console.err).await.map(|()| 0),
         Command::Verify(args) => digest::verify(args, console.out, console.err),
     }
 }

@@ -20,7 +20,8 @@ use crate::verifier::progress::{duration, size};
 use crate::verifier::transcript::{self, Summary};
 
 const POLL: Duration = Duration::from_secs(1);
-const FIELD_MANAGER: &str = "kubectl-weightlock";
+/// As whom the command writes.
+pub(super) const FIELD_MANAGER: &str = "kubectl-weightlock";
 
 /// What is registered.
 #[derive(Args, Clone, Debug)]
@@ -54,7 +55,8 @@ pub struct RegisterArgs {
     pub timeout_minutes: u32,
 }
 
-fn failed(fact: impl Into<String>, remedy: impl Into<String>) -> CliError {
+/// An error with what to do about it.
+pub(super) fn failed(fact: impl Into<String>, remedy: impl Into<String>) -> CliError {
     let fact = fact.into();
     CliError::Register { fact: fact.trim_end_matches(['.', '\n']).into(), remedy: remedy.into() }
 }
@@ -161,7 +163,7 @@ async fn precheck(connected: &Connection, claim: &str, name: &str) -> Result<(),
 }
 
 /// Runs the Job to its end and removes it, whatever happens.
-async fn hash_in_cluster(
+pub(super) async fn hash_in_cluster(
     connected: &Connection,
     request: &JobRequest<'_>,
     err: &mut dyn Write,

@@ -12,6 +12,10 @@ use super::{
 
 /// Name of the init container that verifies weights.
 pub const VERIFIER: &str = "weightlock-verify";
+/// Name of the sidecar that verifies them again while the pod runs.
+pub const REVERIFIER: &str = "weightlock-reverify";
+/// Exit code of the sidecar where weights are no longer what they were when they were verified.
+pub const DRIFT: i64 = 25;
 /// Volumes that hold neither weights nor anything else from outside the pod's own declaration.
 const WITHOUT_WEIGHTS: [&str; 6] = ["configMap", "secret", "projected", "downwardAPI", "emptyDir", "image"];
 
@@ -102,6 +106,10 @@ pub struct Verdict {
     pub exit_code: i64,
     /// Its termination message.
     pub message: String,
+    /// Size of the artifact and of all that was verified with it, in bytes, where it succeeded.
+    pub bytes: Option<(u64, u64)>,
+    /// When it began, RFC 3339.
+    pub started: String,
     /// When it ended, RFC 3339; with the pod's UID it tells one run from another.
     pub finished: String,
 }
@@ -109,15 +117,40 @@ pub struct Verdict {
 /// How the verifier of a pod last ended for an artifact with this digest. `None`: it has not ended, or it is not the
 /// verifier that Weightlock injects for these very bytes.
 pub fn verdict(world: &World, pod: &Value, artifact: &str, digest: &str) -> Option<Verdict> {
-    let containers = pod.pointer("/spec/initContainers").and_then(Value::as_array)?;
-    let verifier = containers.iter().find(|container| text(container, "/name") == VERIFIER)?;
+    let verifier = init_container(pod, VERIFIER)?;
     if text(verifier, "/image") != world.settings.verifier_image || !checks(verifier, artifact, digest) {
         return None;
     }
-    let statuses = pod.pointer("/status/initContainerStatuses").and_then(Value::as_array)?;
-    let status = statuses.iter().find(|status| text(status, "/name") == VERIFIER)?;
-    let ended = ["/state/terminated", "/lastState/terminated"].iter().find_map(|pointer| status.pointer(pointer))?;
-    let exit_code = ended.get("exitCode").and_then(Value::as_i64)?;
+    let (exit_code, ended) = ends(pod, VERIFIER).next()?;
+    of_end(exit_code, ended, artifact)
+}
+
+/// How the sidecar of a pod ended that found an artifact with this digest changed, if it did. Whether the sidecar is the
+/// one that Weightlock injects is for [`super::admission::reverifies`] to say.
+pub fn drift(pod: &Value, artifact: &str, digest: &str) -> Option<Verdict> {
+    if !checks(init_container(pod, REVERIFIER)?, artifact, digest) {
+        return None;
+    }
+    let (exit_code, ended) = ends(pod, REVERIFIER).find(|(exit_code, _)| *exit_code == DRIFT)?;
+    of_end(exit_code, ended, artifact)
+}
+
+fn init_container<'a>(pod: &'a Value, name: &str) -> Option<&'a Value> {
+    let containers = pod.pointer("/spec/initContainers").and_then(Value::as_array)?;
+    containers.iter().find(|container| text(container, "/name") == name)
+}
+
+/// The ends of an init container that its node reports, the last one first.
+fn ends<'a>(pod: &'a Value, name: &'a str) -> impl Iterator<Item = (i64, &'a Value)> {
+    let statuses = pod.pointer("/status/initContainerStatuses").and_then(Value::as_array);
+    let status = statuses.into_iter().flatten().find(move |status| text(status, "/name") == name);
+    ["/state/terminated", "/lastState/terminated"]
+        .into_iter()
+        .filter_map(move |pointer| status?.pointer(pointer))
+        .filter_map(|ended| Some((ended.get("exitCode").and_then(Value::as_i64)?, ended)))
+}
+
+fn of_end(exit_code: i64, ended: &Value, artifact: &str) -> Option<Verdict> {
     let message = text(ended, "/message").trim();
     // One verifier checks all weights of the pod. What it says of others says nothing of this artifact.
     if exit_code != 0 && message.contains("WeightArtifact ") && !message.contains(&format!("{artifact:?}")) {
@@ -126,9 +159,23 @@ pub fn verdict(world: &World, pod: &Value, artifact: &str, digest: &str) -> Opti
     Some(Verdict {
         succeeded: exit_code == 0,
         exit_code,
+        bytes: verified_bytes(message, artifact),
         message: message.into(),
+        started: text(ended, "/startedAt").into(),
         finished: text(ended, "/finishedAt").into(),
     })
+}
+
+/// What a verifier that succeeded says it read: of one artifact, and in all.
+fn verified_bytes(message: &str, artifact: &str) -> Option<(u64, u64)> {
+    let sizes = message.lines().filter_map(|line| {
+        let line = line.strip_prefix("Verified: WeightArtifact ")?;
+        let size = line.split(" bytes").next()?.rsplit(' ').next()?.parse::<u64>().ok()?;
+        Some((line.starts_with(&format!("{artifact:?} ")), size))
+    });
+    let sizes: Vec<(bool, u64)> = sizes.collect();
+    let own = sizes.iter().find(|(own, _)| *own)?.1;
+    Some((own, sizes.iter().fold(0u64, |sum, (_, size)| sum.saturating_add(*size))))
 }
 
 /// Whether the arguments of a verifier have a group `--artifact NAME --digest DIGEST`.
@@ -170,6 +217,7 @@ mod tests {
             permitted: BTreeSet::new(),
             producers: vec![],
             frozen: false,
+            effort: None,
             contact: String::new(),
         };
         let mut world = World::default();
@@ -231,6 +279,16 @@ mod tests {
     }
 
     #[test]
+    fn a_success_says_how_much_was_read() {
+        let message = "Verified: WeightArtifact \"orion-70b\" sha256:5c1e: 3 files, 3221225472 bytes (3.0 GiB)\n\
+                       Verified: WeightArtifact \"lora\" sha256:00: 1 file, 28 bytes (28 B)\nTook 2.0s (1.5 GiB/s)\n";
+        assert_eq!(verified_bytes(message, "orion-70b"), Some((3_221_225_472, 3_221_225_500)));
+        assert_eq!(verified_bytes(message, "lora").map(|bytes| bytes.0), Some(28));
+        assert_eq!(verified_bytes(message, "orion"), None);
+        assert_eq!(verified_bytes("Verified: WeightArtifact \"a\" x: 3 files, 3.0 GiB", "a"), None);
+    }
+
+    #[test]
     fn a_failure_of_other_weights_in_the_pod_is_not_this_artifacts() {
         let (world, image) = (world(), World::default().settings.verifier_image);
         let failed = |name: &str| {
@@ -244,6 +302,21 @@ mod tests {
         };
         assert_eq!(failed("lora"), None);
         assert_eq!(failed("orion-70b").map(|verdict| verdict.succeeded), Some(false));
+    }
+
+    #[test]
+    fn drift_is_what_the_sidecar_ended_with_now_or_before() {
+        let mut pod = verified("r/verify", DIGEST, json!({"running": {}}));
+        pod["spec"]["initContainers"][0]["name"] = json!(REVERIFIER);
+        pod["status"]["initContainerStatuses"][0]["name"] = json!(REVERIFIER);
+        assert_eq!(drift(&pod, "orion-70b", DIGEST), None);
+        pod["status"]["initContainerStatuses"][0]["lastState"] =
+            json!({"terminated": {"exitCode": 25, "message": "Drift in WeightArtifact \"orion-70b\""}});
+        assert_eq!(drift(&pod, "orion-70b", DIGEST).map(|drift| drift.exit_code), Some(25));
+        assert_eq!(drift(&pod, "orion-70b", "sha256:0000"), None);
+        assert_eq!(drift(&pod, "lora", DIGEST), None);
+        pod["status"]["initContainerStatuses"][0]["lastState"]["terminated"]["exitCode"] = json!(137);
+        assert_eq!(drift(&pod, "orion-70b", DIGEST), None);
     }
 
     #[test]

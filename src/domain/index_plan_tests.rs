@@ -16,6 +16,7 @@ fn environment(name: &str, namespace: &str, admission: Mode) -> Environment {
         modes: Modes { admission, network: Mode::Audit, verification: Mode::Audit, egress: Mode::Audit },
         volumes: VolumeRules::default(),
         trusted_init: vec![],
+        reverify: None,
         network: Network::default(),
         egress_rate: None,
         deleting: false,
@@ -40,6 +41,7 @@ fn artifact(name: &str, permitted: &[&str], keys: Vec<BackendKey>) -> Artifact {
         permitted: permitted.iter().map(|p| (*p).to_string()).collect(),
         producers: vec![],
         frozen: false,
+        effort: None,
         contact: format!("{name}@example.com"),
     }
 }

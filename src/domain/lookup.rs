@@ -6,7 +6,7 @@ use super::backend::BackendKey;
 use super::decision::Violation;
 use super::rules::Rule;
 use super::world::{
-    Artifact, ArtifactLocation, Claim, ClaimName, Environment, EnvironmentMember, LocationSource, World,
+    Artifact, ArtifactLocation, Claim, ClaimName, Environment, EnvironmentMember, Incident, LocationSource, World,
 };
 
 /// What a namespace is to the environments.
@@ -179,6 +179,24 @@ impl World {
     ) -> Vec<(&'a ArtifactLocation, BackendKey)> {
         let keys = self.keys_of(artifact).into_iter();
         keys.filter_map(|(location, own)| own.ok().filter(|own| own.overlaps(key)).map(|own| (location, own))).collect()
+    }
+
+    /// The first incident that concerns content with a digest or storage that overlaps a key.
+    pub fn incident<'a>(
+        &self,
+        digest: Option<&str>,
+        keys: impl IntoIterator<Item = &'a BackendKey>,
+    ) -> Option<&Incident> {
+        if self.incidents.is_empty() {
+            return None;
+        }
+        let keys: Vec<&BackendKey> = keys.into_iter().collect();
+        self.incidents.values().find(|incident| {
+            incident.subject.as_ref().is_none_or(|subject| {
+                digest == Some(subject.digest.as_str())
+                    || subject.keys.iter().any(|held| keys.iter().any(|key| held.overlaps(key)))
+            })
+        })
     }
 
     /// The environments in which the storage of an artifact may be and that exist, by name.

@@ -51,6 +51,7 @@ mod tests {
             modes: Modes { admission, network: Mode::Enforce, verification: Mode::Enforce, egress: Mode::Enforce },
             volumes: Default::default(),
             trusted_init: vec![],
+            reverify: None,
             network: Default::default(),
             egress_rate: None,
             deleting: false,

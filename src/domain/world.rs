@@ -19,6 +19,8 @@ pub struct World {
     pub unreadable_artifacts: BTreeMap<String, String>,
     /// WeightEnvironments by name.
     pub environments: BTreeMap<String, Environment>,
+    /// WeightIncidents by name.
+    pub incidents: BTreeMap<String, Incident>,
     /// Namespaces: name to UID.
     pub namespaces: BTreeMap<String, String>,
     /// PersistentVolumeClaims.
@@ -104,8 +106,29 @@ pub struct Artifact {
     pub producers: Vec<Producer>,
     /// Whether not even the producers may write it.
     pub frozen: bool,
+    /// What verifying it takes, where that is known.
+    pub effort: Option<Effort>,
     /// Whom to ask.
     pub contact: String,
+}
+
+/// What it takes to verify an artifact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effort {
+    /// Size of all files.
+    pub bytes: u64,
+    /// About how long it takes.
+    pub seconds: u64,
+}
+
+impl Effort {
+    /// Bytes per second that are assumed where no verification was seen yet: a network disk of the middle class.
+    pub const ASSUMED_RATE: u64 = 300_000_000;
+
+    /// What so many bytes take at a rate of bytes per second.
+    pub fn at(bytes: u64, rate: u64) -> Self {
+        Self { bytes, seconds: bytes.div_ceil(rate.max(1)) }
+    }
 }
 
 impl Artifact {
@@ -176,12 +199,49 @@ pub struct Environment {
     pub volumes: VolumeRules,
     /// Image prefixes of init containers that may run ahead of the verifier.
     pub trusted_init: Vec<String>,
+    /// Verification while pods run; `None`: at their start only.
+    pub reverify: Option<Reverify>,
     /// What it may reach and who may reach it.
     pub network: crate::api::Network,
     /// Sum of the declared egress rates in bits per second of one pod.
     pub egress_rate: Option<u64>,
     /// It is being deleted, and stays in force until no pod with weights is left.
     pub deleting: bool,
+}
+
+/// How weights are verified while pods run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reverify {
+    /// Seconds from the end of one reading to the next.
+    pub every_seconds: u64,
+    /// Most bytes that are read in a second.
+    pub max_bytes_per_second: u64,
+    /// Processor time of the sidecar, as a quantity.
+    pub cpu: String,
+    /// Memory of the sidecar, as a quantity.
+    pub memory: String,
+}
+
+/// Weights that were found tampered with, and that nobody cleared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incident {
+    /// Name.
+    pub name: String,
+    /// What it concerns; `None`: it cannot be read, so it concerns everything.
+    pub subject: Option<IncidentSubject>,
+}
+
+/// What an incident concerns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncidentSubject {
+    /// Name of the artifact as it was declared then.
+    pub artifact: String,
+    /// Digest of the content.
+    pub digest: String,
+    /// The storage.
+    pub keys: Vec<BackendKey>,
+    /// What was found, in one line.
+    pub found: String,
 }
 
 impl Environment {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use kube::core::DynamicObject;
 use serde_json::Value;
 
-use super::quantity;
-use crate::api::{Mode, Modes, WeightArtifact, WeightEnvironment, Writes};
+use super::{duration, quantity};
+use crate::api::{Mode, Modes, WeightArtifact, WeightEnvironment, WeightIncident, Writes};
 use crate::domain::backend::{self, BackendKey};
 use crate::domain::world::{
-    Artifact, ArtifactLocation, Claim, ClaimName, DataSource, Environment, EnvironmentMember, LocationSource, Manifest,
-    Producer, Volume,
+    Artifact, ArtifactLocation, Claim, ClaimName, DataSource, Effort, Environment, EnvironmentMember, IncidentSubject,
+    LocationSource, Manifest, Producer, Reverify, Volume,
 };
 
 /// A WeightArtifact.
@@ -21,6 +21,7 @@ use crate::domain::world::{
 pub fn artifact(object: &DynamicObject) -> Result<Artifact, String> {
     let parsed: WeightArtifact = typed(object)?;
     let spec = parsed.spec;
+    let known = parsed.status.as_ref().and_then(|s| Some((s.size_bytes?, s.estimated_verification_seconds?)));
     let pinned = parsed.status.map(|s| s.locations).unwrap_or_default();
     let manifest = match spec.manifest {
         Some(m) => match (m.path, m.inline) {
@@ -54,6 +55,17 @@ pub fn artifact(object: &DynamicObject) -> Result<Artifact, String> {
             Ok(ArtifactLocation { name: location.name, source, pinned, path: location.path })
         })
         .collect::<Result<_, _>>()?;
+    let effort = match (known, &manifest) {
+        (Some((bytes, seconds)), _) => {
+            Some(Effort { bytes: u64::try_from(bytes).unwrap_or(0), seconds: u64::try_from(seconds).unwrap_or(0) })
+        }
+        // No controller has looked at it yet.
+        (None, Manifest::Inline(files)) if !files.is_empty() => {
+            let bytes = files.iter().fold(0u64, |sum, file| sum.saturating_add(u64::try_from(file.size).unwrap_or(0)));
+            Some(Effort::at(bytes, Effort::ASSUMED_RATE))
+        }
+        _ => None,
+    };
     Ok(Artifact {
         name: name_of(object),
         digest: spec.manifest_digest,
@@ -69,6 +81,7 @@ pub fn artifact(object: &DynamicObject) -> Result<Artifact, String> {
             })
             .collect(),
         frozen: spec.writes == Writes::Frozen,
+        effort,
         contact: spec.contact,
     })
 }
@@ -100,6 +113,17 @@ pub fn environment(object: &DynamicObject) -> Result<Environment, String> {
             egress_rate = Some(egress_rate.unwrap_or(0u64).saturating_add(rate));
         }
     }
+    let reverify = match spec.verification {
+        None => None,
+        Some(again) => Some(Reverify {
+            every_seconds: duration::seconds(&again.reverify_interval)
+                .map_err(|e| format!("spec.verification.reverifyInterval: {e}"))?,
+            max_bytes_per_second: quantity::parse(&again.max_bytes_per_second)
+                .map_err(|e| format!("spec.verification.maxBytesPerSecond: {e}"))?,
+            cpu: again.resources.cpu,
+            memory: again.resources.memory,
+        }),
+    };
     Ok(Environment {
         name: name_of(object),
         created: created(object),
@@ -107,6 +131,7 @@ pub fn environment(object: &DynamicObject) -> Result<Environment, String> {
         modes: spec.modes,
         volumes: spec.workloads.volumes,
         trusted_init: spec.workloads.trusted_init,
+        reverify,
         network: spec.network,
         egress_rate,
         deleting: object.metadata.deletion_timestamp.is_some(),
@@ -141,10 +166,25 @@ pub fn environment_in_doubt(object: &DynamicObject) -> Environment {
         },
         volumes: Default::default(),
         trusted_init: Vec::new(),
+        reverify: None,
         network: Default::default(),
         egress_rate: None,
         deleting: object.metadata.deletion_timestamp.is_some(),
     }
+}
+
+/// What a WeightIncident concerns.
+///
+/// # Errors
+/// Where the object does not have the shape of its type.
+pub fn incident(object: &DynamicObject) -> Result<IncidentSubject, String> {
+    let spec = typed::<WeightIncident>(object)?.spec;
+    Ok(IncidentSubject {
+        artifact: spec.artifact,
+        digest: spec.manifest_digest,
+        keys: spec.backend_keys.into_iter().map(BackendKey).collect(),
+        found: spec.message.lines().take(2).collect::<Vec<_>>().join(" "),
+    })
 }
 
 /// A PersistentVolumeClaim.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::convert;
 use crate::domain::World;
-use crate::domain::world::{Artifact, Claim, ClaimName, Environment, EnvironmentMember, Volume};
+use crate::domain::world::{Artifact, Claim, ClaimName, Environment, EnvironmentMember, Incident, Volume};
 
 /// An object of a watched kind, as the world holds it.
 pub(super) trait Folded: Sized + Send + 'static {
@@ -289,6 +289,40 @@ impl Folded for VolumeObject {
     }
     fn keys(world: &World) -> BTreeSet<String> {
         world.volumes.keys().cloned().collect()
+    }
+}
+
+/// A WeightIncident, and why it could not be read.
+pub(super) struct IncidentObject(Incident, Option<String>);
+
+impl Folded for IncidentObject {
+    const KIND: &'static str = "WeightIncident";
+    type Key = String;
+
+    fn convert(object: DynamicObject) -> Self {
+        let (subject, problem) = match convert::incident(&object) {
+            Ok(subject) => (Some(subject), None),
+            Err(reason) => (None, Some(reason)),
+        };
+        Self(Incident { name: convert::name_of(&object), subject }, problem)
+    }
+    fn key(&self) -> String {
+        self.0.name.clone()
+    }
+    fn held(&self, world: &World) -> bool {
+        world.incidents.get(&self.0.name) == Some(&self.0)
+    }
+    fn put(self, world: &mut World) {
+        world.incidents.insert(self.0.name.clone(), self.0);
+    }
+    fn remove(world: &mut World, key: &String) {
+        world.incidents.remove(key);
+    }
+    fn keys(world: &World) -> BTreeSet<String> {
+        world.incidents.keys().cloned().collect()
+    }
+    fn problem(&self) -> Option<(&str, &str)> {
+        self.1.as_deref().map(|reason| (self.0.name.as_str(), reason))
     }
 }
 

@@ -5,6 +5,7 @@
 //! What was not yet listed is named in [`World::unsynced`].
 
 pub(crate) mod convert;
+mod duration;
 mod fold;
 mod offline;
 pub mod quantity;
@@ -39,7 +40,7 @@ pub enum Scope {
 impl Scope {
     fn kinds(self) -> &'static [Kind] {
         match self {
-            Scope::Webhook => &Kind::ALL[..5],
+            Scope::Webhook => &Kind::ALL[..6],
             Scope::Controller => &Kind::ALL,
         }
     }
@@ -53,11 +54,13 @@ enum Kind {
     Namespace,
     Claim,
     Volume,
+    Incident,
     Pod,
 }
 
 impl Kind {
-    const ALL: [Kind; 6] = [Kind::Artifact, Kind::Environment, Kind::Namespace, Kind::Claim, Kind::Volume, Kind::Pod];
+    const ALL: [Kind; 7] =
+        [Kind::Artifact, Kind::Environment, Kind::Namespace, Kind::Claim, Kind::Volume, Kind::Incident, Kind::Pod];
 
     fn name(self) -> &'static str {
         use fold::Folded;
@@ -67,6 +70,7 @@ impl Kind {
             Kind::Namespace => fold::NamespaceObject::KIND,
             Kind::Claim => fold::ClaimObject::KIND,
             Kind::Volume => fold::VolumeObject::KIND,
+            Kind::Incident => fold::IncidentObject::KIND,
             Kind::Pod => fold::PodObject::KIND,
         }
     }

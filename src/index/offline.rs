@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Kind;
 use super::fold::{self, Fold, Folded};
-use crate::api::{WeightArtifact, WeightEnvironment};
+use crate::api::{WeightArtifact, WeightEnvironment, WeightIncident};
 use crate::domain::World;
 use crate::domain::world::{ClaimName, Settings};
 
@@ -20,7 +20,7 @@ use crate::domain::world::{ClaimName, Settings};
 pub enum IndexError {
     /// The API server did not list a kind.
     #[error(
-        "cannot list {kind} objects: {source}. The check needs \"list\" on namespaces, persistentvolumes, persistentvolumeclaims, pods, weightartifacts and weightenvironments"
+        "cannot list {kind} objects: {source}. The check needs \"list\" on namespaces, persistentvolumes, persistentvolumeclaims, pods, weightartifacts, weightenvironments and weightincidents"
     )]
     List {
         /// The kind.
@@ -64,6 +64,7 @@ pub async fn snapshot(client: &Client, settings: Settings) -> Result<World, Inde
     list::<fold::NamespaceObject, Namespace>(client, &mut world).await?;
     list::<fold::ClaimObject, PersistentVolumeClaim>(client, &mut world).await?;
     list::<fold::VolumeObject, PersistentVolume>(client, &mut world).await?;
+    list::<fold::IncidentObject, WeightIncident>(client, &mut world).await?;
     list::<fold::PodObject, Pod>(client, &mut world).await?;
     Ok(Arc::unwrap_or_clone(world))
 }
@@ -132,6 +133,7 @@ fn add(world: &mut Arc<World>, mut object: Value, position: usize) -> Result<(),
     match (group, kind.as_str()) {
         (crate::api::GROUP, "WeightArtifact") => put::<fold::ArtifactObject>(world, object, position),
         (crate::api::GROUP, "WeightEnvironment") => put::<fold::EnvironmentObject>(world, object, position),
+        (crate::api::GROUP, "WeightIncident") => put::<fold::IncidentObject>(world, object, position),
         ("", "Namespace") => put::<fold::NamespaceObject>(world, object, position),
         ("", "PersistentVolumeClaim") => put::<fold::ClaimObject>(world, object, position),
         ("", "PersistentVolume") => put::<fold::VolumeObject>(world, object, position),

@@ -13,7 +13,7 @@ use kube::{Api, Client, Resource};
 
 use super::fold::{self, Fold, Folded};
 use super::{Index, Kind, Scope};
-use crate::api::{WeightArtifact, WeightEnvironment};
+use crate::api::{WeightArtifact, WeightEnvironment, WeightIncident};
 
 /// How long a failed watch waits at first, and at most, before it is tried again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -33,6 +33,7 @@ pub(super) fn run(index: Index, client: Client, scope: Scope) -> impl Future<Out
                 Kind::Namespace => namespaces(index, client).boxed(),
                 Kind::Claim => objects::<fold::ClaimObject, PersistentVolumeClaim>(index, client).boxed(),
                 Kind::Volume => objects::<fold::VolumeObject, PersistentVolume>(index, client).boxed(),
+                Kind::Incident => objects::<fold::IncidentObject, WeightIncident>(index, client).boxed(),
                 Kind::Pod => objects::<fold::PodObject, Pod>(index, client).boxed(),
             }
         })

@@ -12,6 +12,7 @@ use super::{
     events,
     members::name_some,
     observed::typed,
+    tampering,
     verification::{self, Holder},
 };
 use crate::{
@@ -50,7 +51,9 @@ pub async fn reconcile(context: &Context, name: &str) -> Result<Next, ReconcileE
     let left = if deleting { left.as_slice() } else { &[] };
     let status = status(context, &current, &artifact, &holders, left);
     context.writer.patch_status(&current, &status).await?;
-    verification::tell(context, &events::reference(&current), &holders).await?;
+    let reference = events::reference(&current);
+    verification::tell(context, &reference, &holders).await?;
+    tampering::handle(context, &artifact, &reference, &holders).await?;
     Ok(None)
 }
 
@@ -73,13 +76,17 @@ fn status(
         sealed(artifact, &writers(context, artifact)),
         enforced(index_plan::enforced(world, artifact), context.in_force.artifact(&artifact.name)),
         verified(artifact, &verifications),
+        tampering::condition(world, artifact),
     ];
     wanted.push(ready(&wanted, &absent, left));
     let before = current.status.clone().unwrap_or_default();
+    let known = (before.size_bytes, before.estimated_verification_seconds);
+    let (size_bytes, estimated_verification_seconds) = verification::effort(known, size(&artifact.manifest), holders);
     let generation = current.metadata.generation;
     WeightArtifactStatus {
         observed_generation: generation,
-        size_bytes: size(&artifact.manifest),
+        size_bytes,
+        estimated_verification_seconds,
         effective: Some(EffectivePermissions { permitted_environments: permitted }),
         locations: located.into_iter().map(|located| located.status).collect(),
         consumers: Some(consumers),
@@ -251,6 +258,9 @@ fn ready(others: &[Wanted], absent: &[&str], left: &[String]) -> Wanted {
         );
         return Wanted::no("Ready", "WaitingForPods", text);
     }
+    if let Some(tampered) = others.iter().find(|other| other.kind == "Tampered" && other.holds()) {
+        return Wanted::no("Ready", "Tampered", tampered.message.clone());
+    }
     if let Some(unresolved) = others.iter().find(|other| other.kind == "LocationsResolved" && !other.holds()) {
         return Wanted::no("Ready", unresolved.reason, unresolved.message.clone());
     }
@@ -339,6 +349,7 @@ mod tests {
             permitted: Default::default(),
             producers: vec![],
             frozen: false,
+            effort: None,
             contact: String::new(),
         };
         let count = |succeeded, failure: Option<&str>| Verifications {
@@ -365,6 +376,7 @@ mod tests {
             permitted: Default::default(),
             producers: vec![],
             frozen,
+            effort: None,
             contact: String::new(),
         };
         let writer = ["pod lab/train-0, container \"t\" (volume \"w\")".to_string()];

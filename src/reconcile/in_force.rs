@@ -83,6 +83,7 @@ mod tests {
             permitted: ["serving".to_string()].into(),
             producers: vec![],
             frozen: false,
+            effort: None,
             contact: "us".into(),
         };
         World { artifacts: BTreeMap::from([("orion".into(), artifact)]), ..World::default() }

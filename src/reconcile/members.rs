@@ -214,6 +214,7 @@ mod tests {
             },
             volumes: Default::default(),
             trusted_init: vec![],
+            reverify: None,
             network: Default::default(),
             egress_rate: None,
             deleting: false,

@@ -21,6 +21,7 @@ pub mod policies;
 mod repair;
 mod schedule;
 mod scope;
+mod tampering;
 pub mod uninstall;
 mod verification;
 pub mod webhook_configuration;
@@ -205,6 +206,7 @@ fn same_but_for_pods(one: &World, other: &World) -> bool {
     one.artifacts == other.artifacts
         && one.unreadable_artifacts == other.unreadable_artifacts
         && one.environments == other.environments
+        && one.incidents == other.incidents
         && one.namespaces == other.namespaces
         && one.claims == other.claims
         && one.volumes == other.volumes

@@ -18,6 +18,7 @@ use crate::{
     domain::{
         World,
         consumers::{self, Verdict},
+        world::Effort,
     },
 };
 
@@ -53,11 +54,14 @@ impl Reported {
 pub struct Holder<'a> {
     /// Namespace and name.
     pub name: String,
-    pod: &'a Value,
+    /// The pod.
+    pub pod: &'a Value,
     /// It has ended, and holds nothing any more.
     pub ended: bool,
     /// What its verifier said.
     pub verdict: Option<Verdict>,
+    /// That its weights changed while it ran, as the sidecar found.
+    pub drift: Option<Verdict>,
 }
 
 /// The pods that hold an artifact, ended ones included.
@@ -74,6 +78,7 @@ pub fn holders<'a>(
             pod,
             ended: consumers::ended(pod),
             verdict: digest.and_then(|digest| consumers::verdict(world, pod, artifact, digest)),
+            drift: digest.and_then(|digest| consumers::drift(pod, artifact, digest)),
         })
         .collect()
 }
@@ -98,7 +103,7 @@ pub fn count(holders: &[Holder<'_>]) -> (Consumers, Verifications) {
     )
 }
 
-fn told(verdict: &Verdict) -> String {
+pub fn told(verdict: &Verdict) -> String {
     if verdict.message.is_empty() {
         return format!("the verifier exited with code {} and left no message", verdict.exit_code);
     }
@@ -133,8 +138,39 @@ pub async fn tell(context: &Context, artifact: &ObjectReference, holders: &[Hold
 
 /// Tells one end of a verifier from another. Its time has whole seconds, within which a restarted verifier may have ended
 /// otherwise.
-fn end_of(verdict: &Verdict) -> String {
+pub fn end_of(verdict: &Verdict) -> String {
     format!("{} {}", verdict.finished, verdict.exit_code)
+}
+
+/// Bytes per second of a verification that took long enough to tell.
+fn rate(verdict: &Verdict) -> Option<u64> {
+    const LEAST_SECONDS: i64 = 3;
+    let (_, read) = verdict.bytes?;
+    let time = |text: &str| text.parse::<Timestamp>().ok().map(Timestamp::as_second);
+    let seconds = time(&verdict.finished)? - time(&verdict.started)?;
+    (seconds >= LEAST_SECONDS).then(|| read / seconds.unsigned_abs())
+}
+
+/// The size of an artifact in bytes, and about how many seconds its verification takes: as seen, as known before, or at
+/// the rate that is assumed.
+pub fn effort(
+    before: (Option<i64>, Option<i64>),
+    declared: Option<i64>,
+    holders: &[Holder<'_>],
+) -> (Option<i64>, Option<i64>) {
+    let verdicts = || holders.iter().filter_map(|holder| holder.verdict.as_ref()).filter(|verdict| verdict.succeeded);
+    let seen = verdicts().find_map(|verdict| i64::try_from(verdict.bytes?.0).ok());
+    let Some(size) = declared.or(seen).or(before.0) else { return (None, None) };
+    let bytes = u64::try_from(size).unwrap_or(0);
+    let at = |rate| i64::try_from(Effort::at(bytes, rate).seconds).unwrap_or(i64::MAX);
+    // The pods have rates of their own; the slowest is the one to expect.
+    let seconds = match (verdicts().filter_map(rate).min(), before.1) {
+        (Some(rate), Some(before)) if (at(rate) - before).abs() * 4 <= before => before,
+        (Some(rate), _) => at(rate),
+        (None, Some(before)) => before,
+        (None, None) => at(Effort::ASSUMED_RATE),
+    };
+    (Some(size), Some(seconds))
 }
 
 fn is_recent(finished: &str, now: Timestamp) -> bool {
@@ -167,10 +203,12 @@ mod tests {
         let verdict = exit_code.map(|exit_code| Verdict {
             succeeded: exit_code == 0,
             exit_code,
+            bytes: None,
+            started: String::new(),
             message: if exit_code == 0 { String::new() } else { "Refused: w.bin differs".into() },
             finished: "2026-01-01T00:00:00Z".into(),
         });
-        Holder { name: text(pod, "/metadata/name").into(), pod, ended, verdict }
+        Holder { name: text(pod, "/metadata/name").into(), pod, ended, verdict, drift: None }
     }
 
     #[test]
@@ -203,6 +241,31 @@ mod tests {
             "{}",
             on_pod.note
         );
+    }
+
+    #[test]
+    fn the_effort_follows_what_was_seen() {
+        let pod = json!({});
+        let took = |seconds: i64, bytes: u64| {
+            let mut holder = holder(&pod, false, Some(0));
+            let verdict = holder.verdict.as_mut().unwrap();
+            verdict.bytes = Some((bytes, bytes));
+            verdict.started = "2026-01-01T00:00:00Z".into();
+            verdict.finished = format!("2026-01-01T00:00:{seconds:02}Z");
+            holder
+        };
+        const GB: u64 = 1_000_000_000;
+        let size = Some(6_000_000_000);
+        // Nothing is known, then the size, then a rate.
+        assert_eq!(effort((None, None), None, &[]), (None, None));
+        assert_eq!(effort((None, None), size, &[]), (size, Some(20)));
+        assert_eq!(effort((size, Some(20)), None, &[took(10, 6 * GB)]), (size, Some(10)));
+        // The slowest counts, a small change does not, and neither does what was too short to tell.
+        assert_eq!(effort((size, Some(10)), None, &[took(10, 6 * GB), took(30, 6 * GB)]), (size, Some(30)));
+        assert_eq!(effort((size, Some(10)), None, &[took(12, 6 * GB)]), (size, Some(10)));
+        assert_eq!(effort((size, Some(10)), None, &[took(1, 6 * GB)]), (size, Some(10)));
+        // Once no pod is left, what was known stays.
+        assert_eq!(effort((size, Some(10)), None, &[]), (size, Some(10)));
     }
 
     #[test]

@@ -202,11 +202,12 @@ impl Report {
         let mut text = String::new();
         for examined in &self.artifacts {
             text += &format!(
-                "Verified: WeightArtifact {:?} {}: {} {}, {}\n",
+                "Verified: WeightArtifact {:?} {}: {} {}, {} bytes ({})\n",
                 examined.artifact,
                 examined.digest,
                 examined.files,
                 if examined.files == 1 { "file" } else { "files" },
+                examined.bytes,
                 size(examined.bytes)
             );
         }
@@ -276,7 +277,7 @@ mod tests {
         assert_eq!(report.exit_code(), 0);
         assert_eq!(
             report.text(),
-            "Verified: WeightArtifact \"orion\" sha256:00: 3 files, 3.0 GiB\nTook 2.0s (1.5 GiB/s)\n"
+            "Verified: WeightArtifact \"orion\" sha256:00: 3 files, 3221225472 bytes (3.0 GiB)\nTook 2.0s (1.5 GiB/s)\n"
         );
         assert_eq!(
             report.json().unwrap(),

@@ -31,6 +31,7 @@ spec:
   network:
     ingress: [{name: gateway, from: {pods: {namespace: gateway, labels: {app: gateway}}}, ports: [{protocol: TCP, port: 8000}]}]
     egress: [{name: store, to: {cidr: 10.20.0.0/24}, ports: [{protocol: TCP, port: 443}]}]
+  verification: {reverifyInterval: 24h, maxBytesPerSecond: 200M}
   egressLimits: {initiated: {rate: 10M}, replies: {rate: 200M}}
 "#;
 
@@ -47,6 +48,32 @@ const fn accepted(patch: &'static str) -> Case {
 const fn refused(patch: &'static str, message: &'static str) -> Case {
     Case { patch, refusal: Some(message) }
 }
+
+const INCIDENT: &str = r#"
+apiVersion: weightlock.dev/v1alpha1
+kind: WeightIncident
+metadata: {name: tampered-0123456789abcdef}
+spec:
+  reason: Tampered
+  artifact: orion
+  manifestDigest: "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+  backendKeys: ["v1:nfs:nas:/models/orion"]
+  pod: {namespace: llm, name: vllm-0, uid: u1, node: node1}
+  message: "Drift"
+"#;
+
+const INCIDENT_CASES: &[Case] = &[
+    accepted("{}"),
+    accepted("spec: {backendKeys: []}"),
+    refused("spec: {manifestDigest: 'sha256:0'}", "spec.manifestDigest"),
+    refused("spec: {reason: Other}", "Unsupported value: \"Other\""),
+    refused("spec: {backendKeys: [a, a]}", "Duplicate value"),
+    refused("spec: {pod: null}", "spec.pod"),
+    refused(
+        "metadata: {name: a23456789-123456789-123456789-123456789-123456789-123456789-1234}",
+        "the name of a WeightIncident has at most 63 characters",
+    ),
+];
 
 const ARTIFACT_CASES: &[Case] = &[
     accepted("{}"),
@@ -222,6 +249,17 @@ const ENVIRONMENT_CASES: &[Case] = &[
     refused("spec: {egressLimits: {initiated: {rate: 10 Mbit}}}", "rate is a positive quantity of bits per second"),
     refused("spec: {egressLimits: {initiated: {rate: '0'}}}", "rate is a positive quantity of bits per second"),
     refused("spec: {egressLimits: {initiated: {rate: -1M}}}", "rate is a positive quantity of bits per second"),
+    // Verification again.
+    accepted("spec: {verification: null}"),
+    accepted("spec: {verification: {reverifyInterval: 1h30m, maxBytesPerSecond: null}}"),
+    accepted("spec: {verification: {reverifyInterval: 1s, resources: {cpu: '1', memory: 1Gi}}}"),
+    refused("spec: {verification: {reverifyInterval: 500ms}}", "reverifyInterval is a duration from 1s to 8760h"),
+    refused("spec: {verification: {reverifyInterval: 9000h}}", "reverifyInterval is a duration from 1s to 8760h"),
+    refused("spec: {verification: {reverifyInterval: 1d}}", "spec.verification.reverifyInterval"),
+    refused("spec: {verification: {maxBytesPerSecond: fast}}", "maxBytesPerSecond is a quantity of bytes per second"),
+    refused("spec: {verification: {maxBytesPerSecond: 10k}}", "maxBytesPerSecond is a quantity of bytes per second"),
+    refused("spec: {verification: {resources: {memory: 1Mi}}}", "memory is a quantity of at least 32Mi."),
+    refused("spec: {verification: {resources: {cpu: '0'}}}", "cpu is a positive quantity"),
     // Trusted init containers.
     accepted("spec: {workloads: {trustedInit: [registry.example.com/mesh/]}}"),
     refused("spec: {workloads: {trustedInit: [registry.example.com/mesh]}}", "trustedInit"),
@@ -229,7 +267,8 @@ const ENVIRONMENT_CASES: &[Case] = &[
 ];
 
 async fn check(base: &str, cases: &[Case]) {
-    let client = harness::client().await;
+    // Incidents are written by the controller alone, where the policies are in force.
+    let client = harness::controller().await;
     harness::install_definitions(&client).await;
     let mut wrong = Vec::new();
     for case in cases {
@@ -260,6 +299,25 @@ async fn weight_environments() {
     check(ENVIRONMENT, ENVIRONMENT_CASES).await;
 }
 
+#[tokio::test]
+async fn weight_incidents() {
+    check(INCIDENT, INCIDENT_CASES).await;
+}
+
+#[tokio::test]
+async fn an_incident_is_deleted_but_not_changed() {
+    let client = harness::controller().await;
+    harness::install_definitions(&client).await;
+    let mut incident = yaml(INCIDENT);
+    incident["metadata"]["name"] = harness::unique("tampered").into();
+    harness::create(&client, &incident).await.expect("an incident");
+    let said = harness::merge(&client, &incident, &json!({"spec": {"backendKeys": []}})).await.expect_err("changed");
+    assert!(said.contains(UNCHANGED), "{said}");
+    harness::delete(&harness::client().await, &incident).await;
+}
+
+const UNCHANGED: &str = "an incident is not changed";
+
 /// Every rule of the schemas has a case that is refused with its message.
 #[test]
 fn every_rule_has_its_refusal() {
@@ -280,8 +338,13 @@ fn every_rule_has_its_refusal() {
         messages(&serde_json::to_value(definition).unwrap(), &mut rules);
     }
     assert!(rules.len() > 10, "{rules:?}");
-    let refusals: Vec<&str> =
-        ARTIFACT_CASES.iter().chain(ENVIRONMENT_CASES).filter_map(|c| c.refusal).chain([SEALED]).collect();
+    let refusals: Vec<&str> = ARTIFACT_CASES
+        .iter()
+        .chain(ENVIRONMENT_CASES)
+        .chain(INCIDENT_CASES)
+        .filter_map(|c| c.refusal)
+        .chain([SEALED, UNCHANGED])
+        .collect();
     for rule in rules {
         assert!(refusals.iter().any(|r| rule.contains(r)), "no case is refused with: {rule}");
     }

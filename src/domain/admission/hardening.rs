@@ -3,7 +3,7 @@
 use super::assessment::Assessment;
 use super::pod::{Container, Object, is_true, object, strings, text};
 use super::text::{Findings, quoted};
-use super::verifier::{VERIFIER, drops};
+use super::verifier::{drops, is_ours};
 use crate::domain::rules::Rule;
 
 /// Capabilities that may be added.
@@ -23,8 +23,8 @@ pub(super) fn rules(assessment: &Assessment<'_>, shaped: bool, findings: &mut Fi
         }
     }
     for container in &assessment.pod.containers {
-        // The verifier is compared with what is rendered, field by field.
-        if container.kind.is_init() && container.name == VERIFIER {
+        // What is injected is compared with what is rendered, field by field.
+        if is_ours(container) {
             continue;
         }
         rules_of_container(assessment, container, shaped, findings);

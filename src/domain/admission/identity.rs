@@ -51,6 +51,37 @@ pub(super) fn artifacts(assessment: &Assessment<'_>, findings: &mut Findings) {
     }
 }
 
+/// Whether weights are mounted that were found tampered with, by content or by storage, whatever they are declared to be.
+pub(super) fn incidents(assessment: &Assessment<'_>, findings: &mut Findings) {
+    for (volume, contents) in assessment.pod.volumes.iter().zip(&assessment.contents) {
+        for content in contents {
+            let Content::Storage { via, key, artifacts } = content else { continue };
+            let digests = artifacts.iter().map(|artifact| artifact.digest.as_deref()).chain([None]);
+            let Some(incident) = digests.into_iter().find_map(|digest| assessment.world.incident(digest, [key])) else {
+                continue;
+            };
+            // One that cannot be read concerns all weights, and nothing else.
+            let found = match &incident.subject {
+                Some(subject) => {
+                    format!("found tampered with as WeightArtifact {:?}: {}", subject.artifact, subject.found)
+                }
+                None if artifacts.is_empty() => continue,
+                None => "which cannot be read, so that it concerns all weights".into(),
+            };
+            let contact =
+                artifacts.first().map(|artifact| format!("; or ask {}", artifact.contact)).unwrap_or_default();
+            findings.add(
+                Rule::Tampered,
+                format!("volume {} ({via}) is blocked by WeightIncident {:?}: {found}.", quoted(volume.name), incident.name),
+                format!(
+                    "find out who changed the storage, restore it from a copy that verifies, then clear the incident (kubectl weightlock clear {}){contact}.",
+                    incident.name
+                ),
+            );
+        }
+    }
+}
+
 /// Who makes an artifact, for messages.
 pub(super) fn producers(artifact: &Artifact) -> String {
     let listed: Vec<String> = artifact

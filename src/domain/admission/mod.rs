@@ -33,10 +33,11 @@ use assessment::Assessment;
 use shape::Aspects;
 use text::Findings;
 
-pub use sealing::writes;
+pub use sealing::{keys_mounted, writes};
 pub use shape::EGRESS_BANDWIDTH;
 pub use text::denial_text;
-pub use verifier::VERIFIER;
+pub use verification::reverifies;
+pub use verifier::{REVERIFIER, VERIFIER};
 
 /// What [`shape`] makes of an object.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -160,6 +161,7 @@ fn create(world: &World, request: &Request<'_>, findings: &mut Findings) {
 
 fn inside(assessment: &Assessment<'_>, findings: &mut Findings) {
     identity::artifacts(assessment, findings);
+    identity::incidents(assessment, findings);
     identity::volumes(assessment, findings);
     let weights = assessment.holds_weights();
     if weights || assessment.gpu.is_some() || gpu::may_bring_one(&assessment.pod) {
@@ -170,12 +172,14 @@ fn inside(assessment: &Assessment<'_>, findings: &mut Findings) {
         verification::mounts(assessment, findings);
     }
     verification::verifier(assessment, findings);
+    verification::duration(assessment, findings);
     verification::names(assessment, findings);
 }
 
 /// Outside every environment registered storage is refused, and GPU pods as the installation has it.
 fn outside(assessment: &Assessment<'_>, findings: &mut Findings) {
     identity::artifacts(assessment, findings);
+    identity::incidents(assessment, findings);
     if assessment.holds_weights() {
         hardening::rules(assessment, false, findings);
     }

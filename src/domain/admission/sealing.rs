@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::assessment::Assessment;
 use super::identity;
 use super::pod::Kind;
-use super::verifier::VERIFIER;
+use super::verifier::is_ours;
+use crate::domain::BackendKey;
 use crate::domain::world::World;
 
 /// Whether the pod is the Job that hashes an artifact to seal it, which may have to write the manifest into the volume:
@@ -14,7 +15,7 @@ use crate::domain::world::World;
 /// Who may make pods as a producer could make this one as well. All it can do is to write a manifest where its arguments
 /// say; whatever that replaces is then part of what is hashed, or makes the verification fail.
 pub(super) fn is_job(assessment: &Assessment<'_>) -> bool {
-    let mut containers = assessment.pod.containers.iter().filter(|c| !(c.kind == Kind::Init && c.name == VERIFIER));
+    let mut containers = assessment.pod.containers.iter().filter(|c| !is_ours(c));
     let (Some(only), None) = (containers.next(), containers.next()) else { return false };
     let first = only.raw.get("args").and_then(Value::as_array).and_then(|args| args.first());
     let replaces = |field: &str| only.raw.get(field).is_some_and(|v| !v.is_null() && *v != Value::Array(Vec::new()));
@@ -22,6 +23,12 @@ pub(super) fn is_job(assessment: &Assessment<'_>) -> bool {
         && only.image == assessment.world.settings.verifier_image
         && first.and_then(Value::as_str) == Some("digest")
         && !["command", "lifecycle", "env", "envFrom"].into_iter().any(replaces)
+}
+
+/// The keys of the storage of an artifact that a pod mounts.
+pub fn keys_mounted(world: &World, namespace: &str, pod: &Value, artifact: &str) -> Vec<BackendKey> {
+    let Ok(assessment) = Assessment::new(world, namespace, pod) else { return Vec::new() };
+    assessment.weights().filter(|w| w.artifact.name == artifact).map(|w| w.key.clone()).collect()
 }
 
 /// How a pod writes, or could write, the storage of an artifact: `container "x" (volume "w")`; `None` if it cannot.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::assessment::Assessment;
 use super::pod::{Object, object};
-use super::verifier::{self, Plan, VERIFIER};
+use super::verifier::{self, Plan, REVERIFIER, VERIFIER};
 use crate::api::Mode;
 use crate::domain::world::Environment;
 
@@ -94,29 +94,46 @@ fn entry<'a>(of: &'a mut Object, field: &str) -> Option<&'a mut Object> {
     value.as_object_mut()
 }
 
-/// Puts the verifier ahead of everything but the leading trusted containers that mount no weights.
+/// Puts the verifier ahead of everything but the leading trusted containers that mount no weights, and right behind it
+/// the sidecar that verifies again.
 fn inject(assessment: &Assessment<'_>, plan: &Plan<'_>, spec: &mut Object) {
-    let mut rendered = verifier::render(assessment, plan);
     let inits: Vec<_> = assessment.pod.containers.iter().filter(|c| c.kind.is_init()).collect();
-    if let Some(existing) = inits.iter().find(|c| c.name == VERIFIER) {
+    let again = assessment.environment().and_then(|environment| environment.reverify.as_ref());
+    let wanted = [
+        (VERIFIER, Some(verifier::render(assessment, plan))),
+        (REVERIFIER, again.map(|how| verifier::render_again(assessment, plan, how))),
+    ];
+    let mut ours = Vec::new();
+    for (name, rendered) in wanted {
+        let existing = inits.iter().find(|c| c.name == name);
         // Someone else's container is refused, not replaced behind its author's back.
-        if existing.image != assessment.world.settings.verifier_image {
-            return;
+        if existing.is_some_and(|existing| existing.image != assessment.world.settings.verifier_image) {
+            continue;
         }
-        keep(assessment, existing.raw, &mut rendered);
+        if let Some(mut rendered) = rendered {
+            if let Some(existing) = existing {
+                keep(assessment, existing.raw, &mut rendered);
+            }
+            ours.push((name, Some(rendered)));
+        } else {
+            ours.push((name, None));
+        }
     }
     let ahead = inits
         .iter()
-        .filter(|c| c.name != VERIFIER)
-        .take_while(|c| assessment.trusts(c.image) && !assessment.reads_weights(c))
+        .filter(|c| !ours.iter().any(|(name, _)| *name == c.name))
+        .take_while(|c| assessment.trusts(c.image) && !assessment.reads_weights(c) && c.name != VERIFIER)
         .count();
     let list = spec.entry("initContainers").or_insert(Value::Null);
     if list.is_null() {
         *list = json!([]);
     }
     let Some(list) = list.as_array_mut() else { return };
-    list.retain(|c| c.get("name").and_then(Value::as_str) != Some(VERIFIER));
-    list.insert(ahead.min(list.len()), Value::Object(rendered));
+    list.retain(|c| !ours.iter().any(|(name, _)| c.get("name").and_then(Value::as_str) == Some(name)));
+    let rendered = ours.into_iter().filter_map(|(_, rendered)| rendered);
+    for (offset, container) in rendered.enumerate() {
+        list.insert((ahead + offset).min(list.len()), Value::Object(container));
+    }
 }
 
 /// Keeps what others added to a verifier that was injected before.

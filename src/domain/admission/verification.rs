@@ -1,13 +1,16 @@
 //! WL-3xx and WL-601: weights are verified before they are read, and cannot change afterwards.
 
+use serde_json::Value;
+
 use super::assessment::Assessment;
 use super::identity;
-use super::pod::Kind;
+use super::pod::{Container, Kind};
 use super::sealing;
 use super::shape::{EGRESS_BANDWIDTH, bandwidth};
 use super::text::{Findings, quoted};
-use super::verifier::{self, VERIFIER};
+use super::verifier::{self, REVERIFIER, VERIFIER};
 use crate::domain::rules::Rule;
+use crate::domain::world::{Effort, Reverify, World};
 
 const LEAVE_OUT: &str =
     "leave the container weightlock-verify out: Weightlock injects it. Exclude it from whatever changes it.";
@@ -39,10 +42,14 @@ pub(super) fn verifier(assessment: &Assessment<'_>, findings: &mut Findings) {
         .unwrap_or_default();
     if !(expected && assessment.verifies()) {
         if position.is_some() && (!expected || !differing.is_empty()) {
-            reserved(Kind::Init, findings);
+            reserved(Kind::Init, VERIFIER, findings);
+        }
+        if let Some(sidecar) = inits.iter().find(|c| c.name == REVERIFIER) {
+            reserved(sidecar.kind, REVERIFIER, findings);
         }
         return;
     }
+    again(assessment, &plan, &inits, position, findings);
     let Some(position) = position else {
         let volumes: Vec<String> = plan.mounts.iter().map(|(volume, _)| quoted(volume)).collect();
         findings.add(
@@ -78,6 +85,99 @@ pub(super) fn verifier(assessment: &Assessment<'_>, findings: &mut Findings) {
                     .into(),
             );
         }
+    }
+}
+
+/// Says before the pod is made that its containers wait for minutes.
+pub(super) fn duration(assessment: &Assessment<'_>, findings: &mut Findings) {
+    /// Seconds of waiting that nobody has to be told of.
+    const SHORT: u64 = 120;
+    if !assessment.verifies() {
+        return;
+    }
+    let mut read: Vec<(&str, &str, Effort)> = assessment
+        .weights()
+        .filter(|w| w.artifact.sealed())
+        .filter_map(|w| Some((w.volume, w.artifact.name.as_str(), w.artifact.effort?)))
+        .collect();
+    read.sort_by_key(|(volume, name, _)| (*volume, *name));
+    read.dedup_by_key(|(volume, name, _)| (*volume, *name));
+    let sum = |of: fn(&Effort) -> u64| read.iter().fold(0u64, |sum, (_, _, effort)| sum.saturating_add(of(effort)));
+    let (bytes, seconds) = (sum(|effort| effort.bytes), sum(|effort| effort.seconds));
+    if seconds > SHORT {
+        let names: Vec<String> = read.iter().map(|(_, name, _)| format!("{name:?}")).collect();
+        findings.warn(format!(
+            "verifying {} GB (WeightArtifact {}) takes about {} minutes before the containers of this pod start.",
+            bytes.div_ceil(1_000_000_000),
+            names.join(", "),
+            seconds.div_ceil(60)
+        ));
+    }
+}
+
+/// The sidecar that verifies again is there where the environment wants it, as rendered, and behind the verifier.
+fn again(
+    assessment: &Assessment<'_>,
+    plan: &verifier::Plan<'_>,
+    inits: &[&Container<'_>],
+    verifier: Option<usize>,
+    findings: &mut Findings,
+) {
+    let position = inits.iter().position(|c| c.name == REVERIFIER);
+    let found = position.and_then(|index| inits.get(index));
+    let Some((how, environment)) = assessment.environment().and_then(|e| Some((e.reverify.as_ref()?, e))) else {
+        if let Some(sidecar) = found {
+            reserved(sidecar.kind, REVERIFIER, findings);
+        }
+        return;
+    };
+    let problem = match found {
+        None => "is missing".to_owned(),
+        Some(_) if position < verifier => "runs ahead of weightlock-verify".to_owned(),
+        Some(sidecar) => {
+            let differing = verifier::differences(assessment, sidecar, &verifier::render_again(assessment, plan, how));
+            if differing.is_empty() {
+                return;
+            }
+            format!("is not as Weightlock renders it: {}", differing.join(", "))
+        }
+    };
+    findings.add(
+        Rule::ReverifierAltered,
+        format!("the sidecar container {REVERIFIER}, with which environment {:?} verifies weights while pods run, {problem}.", environment.name),
+        format!("leave the container {REVERIFIER} out: Weightlock injects it. Exclude it from whatever changes it."),
+    );
+}
+
+/// Whether the sidecar of a pod that verifies again is the one that Weightlock injects. The interval, the rate and the
+/// version of the image may be those of another day.
+pub fn reverifies(world: &World, namespace: &str, pod: &Value) -> bool {
+    const FREE: usize = 4;
+    let Ok(assessment) = Assessment::new(world, namespace, pod) else { return false };
+    let plan = verifier::plan(&assessment);
+    let sidecar = assessment.pod.containers.iter().find(|c| c.kind == Kind::Sidecar && c.name == REVERIFIER);
+    let (Some(sidecar), false) = (sidecar, plan.is_empty()) else { return false };
+    let how = Reverify { every_seconds: 0, max_bytes_per_second: 0, cpu: String::new(), memory: String::new() };
+    let mut expected = verifier::render_again(&assessment, &plan, &how);
+    let given = sidecar.raw.get("args").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if let Some(Value::Array(args)) = expected.get_mut("args")
+        && let (Some(theirs), Some(ours)) = (given.get(..FREE), args.get_mut(..FREE))
+        && theirs.iter().zip(ours.iter()).step_by(2).all(|(theirs, ours)| theirs == ours)
+    {
+        ours.clone_from_slice(theirs);
+    }
+    if repository(sidecar.image) == repository(&world.settings.verifier_image) {
+        expected.insert("image".into(), sidecar.image.into());
+    }
+    verifier::differences(&assessment, sidecar, &expected).is_empty()
+}
+
+/// An image without its tag and digest.
+fn repository(image: &str) -> &str {
+    let image = image.split('@').next().unwrap_or(image);
+    match image.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => image,
     }
 }
 
@@ -158,12 +258,13 @@ fn writable(assessment: &Assessment<'_>, volume: &str, fact: &str, findings: &mu
 
 /// Names and annotations that belong to Weightlock.
 pub(super) fn names(assessment: &Assessment<'_>, findings: &mut Findings) {
-    for container in assessment.pod.containers.iter().filter(|c| c.name == VERIFIER && !c.kind.is_init()) {
-        reserved(container.kind, findings);
+    let taken = |c: &&Container<'_>| [VERIFIER, REVERIFIER].contains(&c.name) && !c.kind.is_init();
+    for container in assessment.pod.containers.iter().filter(taken) {
+        reserved(container.kind, container.name, findings);
     }
     let Some(rate) = assessment.environment().and_then(bandwidth) else { return };
     let found = assessment.pod.annotations.and_then(|a| a.get(EGRESS_BANDWIDTH));
-    let value = found.and_then(serde_json::Value::as_str);
+    let value = found.and_then(Value::as_str);
     if value != Some(&rate) {
         let shown = match (found, value) {
             (None, _) => "is missing".to_owned(),
@@ -178,10 +279,10 @@ pub(super) fn names(assessment: &Assessment<'_>, findings: &mut Findings) {
     }
 }
 
-fn reserved(kind: Kind, findings: &mut Findings) {
+fn reserved(kind: Kind, name: &str, findings: &mut Findings) {
     findings.add(
         Rule::ReservedName,
-        format!("{} {VERIFIER:?} takes the name of the verifier.", kind.noun()),
+        format!("{} {name:?} takes the name of the verifier.", kind.noun()),
         "rename the container.".into(),
     );
 }

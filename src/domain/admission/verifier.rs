@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 use super::assessment::Assessment;
 use super::pod::{Container, Object, Pod, object, strings, text};
 use crate::domain::backend;
-use crate::domain::world::Manifest;
+use crate::domain::world::{Manifest, Reverify};
 
-pub use crate::domain::consumers::VERIFIER;
+pub use crate::domain::consumers::{REVERIFIER, VERIFIER};
 
 /// User and group of the verifier where it cannot be told as whom the consumer runs.
 const NOBODY: i64 = 65532;
@@ -123,7 +123,27 @@ fn canonical_manifest(files: &[crate::api::ManifestFile]) -> String {
 /// The container that the consumer's view is taken from: the first that uses the first planned volume.
 fn consumer<'p, 'a>(pod: &'p Pod<'a>, plan: &Plan<'a>) -> Option<&'p Container<'a>> {
     let (volume, _) = plan.mounts.first()?;
-    pod.containers.iter().find(|c| c.uses(volume) && !(c.kind.is_init() && c.name == VERIFIER))
+    pod.containers.iter().find(|c| c.uses(volume) && !is_ours(c))
+}
+
+/// Whether a container has the name and place of one that Weightlock injects.
+pub(super) fn is_ours(container: &Container<'_>) -> bool {
+    container.kind.is_init() && [VERIFIER, REVERIFIER].contains(&container.name)
+}
+
+/// The sidecar that verifies again while the pod runs: the verifier with an interval. Its requests are its limits and
+/// its own, small ones, so that a Guaranteed pod stays Guaranteed and the ratios of a LimitRange hold.
+pub(super) fn render_again(assessment: &Assessment<'_>, plan: &Plan<'_>, how: &Reverify) -> Object {
+    let mut container = render(assessment, plan);
+    let mut args = vec!["--every".to_owned(), how.every_seconds.to_string()];
+    args.extend(["--max-bytes-per-second".to_owned(), how.max_bytes_per_second.to_string()]);
+    args.extend(plan.args.iter().cloned());
+    let amounts = json!({"cpu": how.cpu, "memory": how.memory});
+    container.insert("name".into(), REVERIFIER.into());
+    container.insert("args".into(), args.into());
+    container.insert("restartPolicy".into(), "Always".into());
+    container.insert("resources".into(), json!({"requests": amounts, "limits": amounts}));
+    container
 }
 
 /// The verifier's container for a plan.
@@ -227,14 +247,14 @@ pub(super) fn differences(assessment: &Assessment<'_>, actual: &Container<'_>, e
             "securityContext" => Some(&normal_security(value)) == expected.get("securityContext"),
             "env" => value.as_array().is_none_or(|variables| variables.iter().all(is_harmless_variable)),
             "args" | "name" | "image" | "terminationMessagePath" => Some(value) == expected.get(field),
-            _ => is_empty(value),
+            other => expected.get(other).map_or_else(|| is_empty(value), |expected| expected == value),
         };
         if !same {
             differing.push(field.clone());
         }
     }
-    for field in ["image", "args", "securityContext", "volumeMounts"] {
-        if !actual.raw.contains_key(field) {
+    for field in ["image", "args", "securityContext", "volumeMounts", "restartPolicy"] {
+        if expected.contains_key(field) && !actual.raw.contains_key(field) {
             differing.push(field.to_owned());
         }
     }

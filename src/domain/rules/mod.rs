@@ -64,6 +64,10 @@ pub enum Rule {
     NotAWriter,
     /// A mount of weights propagates.
     MountPropagation,
+    /// Weights that were found tampered with.
+    Tampered,
+    /// The sidecar that verifies again is missing or altered.
+    ReverifierAltered,
     /// The image of a running pod is changed.
     ImageChanged,
     /// An ephemeral container is added.

@@ -70,6 +70,30 @@ impl Writer {
         Ok(Applied::Updated)
     }
 
+    /// Makes an object; that one of its name exists is no error, and leaves that one as it is.
+    ///
+    /// # Errors
+    /// [`ReconcileError::Api`] if the API server refuses.
+    pub async fn create<K>(&self, object: &K) -> Result<Applied, ReconcileError>
+    where
+        K: Resource<DynamicType = ()> + Serialize,
+    {
+        let id = ObjectId::of(object);
+        let wanted: DynamicObject = from_value(&id, self.rendered::<K>(&id, object)?)?;
+        let api = self.api::<K>(&id);
+        let exists =
+            api.get_metadata_opt(&id.name).await.map_err(|error| ReconcileError::api("get", id.clone(), error))?;
+        if exists.is_some() {
+            return Ok(Applied::Unchanged);
+        }
+        self.begin("create", &id)?;
+        match api.create(&params(), &wanted).await {
+            Ok(_) => Ok(Applied::Created),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Applied::Unchanged),
+            Err(error) => Err(ReconcileError::api("create", id, error)),
+        }
+    }
+
     /// Makes an event of `events.k8s.io`. Its name says what it is about, so that it is made once, whoever is the leader.
     ///
     /// # Errors

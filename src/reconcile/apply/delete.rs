@@ -41,6 +41,27 @@ impl Writer {
         self.delete_if::<K>(namespace, name, is_owner).await
     }
 
+    /// Deletes the object that has this UID, at once, whoever made it. Absent is success.
+    ///
+    /// # Errors
+    /// [`ReconcileError::Api`] if the API server refuses.
+    pub async fn delete_exactly<K>(&self, namespace: Option<&str>, name: &str, uid: &str) -> Result<(), ReconcileError>
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let id = ObjectId::new(&K::kind(&()), namespace, name);
+        self.begin("delete", &id)?;
+        let only = Preconditions { uid: Some(uid.into()), resource_version: None };
+        // 1: not 0, which would take the object away before its containers have ended.
+        let params = DeleteParams { preconditions: Some(only), ..DeleteParams::default().grace_period(1) };
+        match self.api::<K>(&id).delete(name, &params).await {
+            Ok(_) => Ok(()),
+            // 409: another object has the name now.
+            Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(()),
+            Err(error) => Err(ReconcileError::api("delete", id, error)),
+        }
+    }
+
     async fn delete_if<K>(
         &self,
         namespace: Option<&str>,

@@ -58,6 +58,7 @@ fn all(settings: &Settings, enforced: Vec<String>) -> Vec<Policy> {
     let mut all = vec![
         protection::definitions(),
         protection::index(settings),
+        protection::incidents(settings),
         storage::volumes(),
         storage::claims(),
         storage::snapshots(),

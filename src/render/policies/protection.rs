@@ -49,6 +49,30 @@ pub fn index(settings: &Settings) -> Policy {
     }
 }
 
+/// Only the controller writes incidents; a person deletes them. Who could write one could block any weights.
+pub fn incidents(settings: &Settings) -> Policy {
+    let controller = format!("system:serviceaccount:{}:{CONTROLLER_SERVICE_ACCOUNT}", settings.own_namespace);
+    let remedy = "to clear an incident, delete it (kubectl weightlock clear).";
+    Policy {
+        name: "protect-incidents",
+        parameter: Parameter::None,
+        action: "Deny",
+        rules: vec![rule(GROUP, &["*"], &["weightincidents"], &["CREATE", "UPDATE"])],
+        scope: Namespaces::Except(vec![]),
+        variables: vec![],
+        violations: format!(
+            "request.userInfo.username == {} ? [] : [{} + 'WeightIncident \"' + (has(request.name) ? request.name : '') + '\" is written by the controller only, and not by \"' + request.userInfo.username + '\". Remedy: ' + {}]",
+            cel::literal(&controller),
+            tag(),
+            cel::literal(remedy)
+        ),
+        fallback: format!(
+            "[{}] a WeightIncident is written by the controller only. Remedy: {remedy}",
+            Rule::OwnObject.id()
+        ),
+    }
+}
+
 const UNINSTALL: &str =
     "to uninstall, delete the ValidatingAdmissionPolicyBindings of Weightlock first (docs/recovery.md).";
 

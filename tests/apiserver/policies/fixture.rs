@@ -188,6 +188,7 @@ fn world(fixture: &Fixture, uids: &std::collections::BTreeMap<String, String>) -
             modes: Modes { admission, network: Mode::Audit, verification: Mode::Audit, egress: Mode::Audit },
             volumes: VolumeRules::default(),
             trusted_init: vec![],
+            reverify: None,
             network: Network::default(),
             egress_rate: None,
             deleting: false,
@@ -217,6 +218,7 @@ fn world(fixture: &Fixture, uids: &std::collections::BTreeMap<String, String>) -
             permitted: [permitted.to_string()].into(),
             producers: vec![],
             frozen: false,
+            effort: None,
             contact: "weights-team@example.com".into(),
         };
         world.artifacts.insert(name.into(), artifact);

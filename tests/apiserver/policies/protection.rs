@@ -59,3 +59,23 @@ async fn only_the_controller_writes_the_index() {
     assert_refused(&harness::try_delete(&client, &index).await, &says);
     harness::delete(&controller, &index).await;
 }
+
+#[tokio::test]
+async fn only_the_controller_writes_incidents_and_a_person_clears_them() {
+    let (client, controller) = (harness::client().await, harness::controller().await);
+    fixture().await;
+    let incident = json!({
+        "apiVersion": "weightlock.dev/v1alpha1", "kind": "WeightIncident",
+        "metadata": {"name": harness::unique("tampered")},
+        "spec": {
+            "reason": "Tampered", "artifact": "orion", "manifestDigest": format!("sha256:{}", "0".repeat(64)),
+            "pod": {"namespace": "n", "name": "p", "uid": "u", "node": "n"}, "message": "m",
+        },
+    });
+    let says = ["[WL-602] WeightIncident", "is written by the controller only", "kubectl weightlock clear"];
+    assert_refused(&harness::try_create(&client, &incident).await, &says);
+    assert_accepted(&harness::create(&controller, &incident).await);
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    assert_refused(&harness::merge(&client, &incident, &label).await, &says);
+    harness::delete(&client, &incident).await;
+}

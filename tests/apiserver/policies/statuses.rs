@@ -28,10 +28,12 @@ async fn only_its_node_says_what_the_containers_of_a_pod_did() {
     let controller = harness::somebody("system:serviceaccount:kube-system:job-controller", &[]).await;
     let pod = placed(&client, &f.inside).await;
     for field in ["initContainerStatuses", "containerStatuses"] {
-        for somebody in [&client, &other_node, &impostor, &controller] {
+        for somebody in [&client, &impostor, &controller] {
             let said = harness::merge_subresource(somebody, &pod, "status", &verdict(field)).await;
             assert_refused(&said, &[&format!("[WL-404] status.{field} of Pod"), "which is not its node", "Remedy: "]);
         }
+        // Another node is refused by the API server's own NodeRestriction, too.
+        assert_refused(&harness::merge_subresource(&other_node, &pod, "status", &verdict(field)).await, &["n2"]);
         assert_accepted(&harness::merge_subresource(&node, &pod, "status", &verdict(field)).await);
         // What was said cannot be taken back by others, either.
         let said = harness::merge_subresource(&client, &pod, "status", &json!({"status": {field: null}})).await;

@@ -112,8 +112,8 @@ fn any_source() -> impl Strategy<Value = Value> {
 
 fn any_container() -> impl Strategy<Value = Value> {
     (
-        prop::sample::select(vec!["a", "b", "c", "weightlock-verify"]),
-        prop::sample::select(vec!["tools", "registry.example.com/mesh/init"]),
+        prop::sample::select(vec!["a", "b", "c", "weightlock-verify", "weightlock-reverify"]),
+        prop::sample::select(vec!["tools", "registry.example.com/weightlock-verify@sha256:1", "registry.example.com/mesh/init"]),
         prop::sample::select(vec![Value::Null, json!("Always")]),
         prop::sample::select(vec![
             Value::Null,
@@ -134,8 +134,14 @@ fn any_container() -> impl Strategy<Value = Value> {
 
 fn any_world() -> impl Strategy<Value = World> {
     let mode = || prop::sample::select(vec![Mode::Enforce, Mode::Audit]);
-    (mode(), mode(), mode()).prop_map(|(admission, verification, egress)| {
+    (mode(), mode(), mode(), any::<bool>()).prop_map(|(admission, verification, egress, again)| {
         with_environment(|e| {
+            e.reverify = again.then(|| crate::domain::world::Reverify {
+                every_seconds: 60,
+                max_bytes_per_second: 1_000_000,
+                cpu: "100m".into(),
+                memory: "64Mi".into(),
+            });
             e.modes.admission = admission;
             e.modes.verification = verification;
             e.modes.egress = egress;

@@ -35,6 +35,7 @@ pub fn environment(name: &str, namespace: &str, account: &str) -> Environment {
             persistent_writes: PersistentWrites::ProducedOnly,
         },
         trusted_init: vec!["registry.example.com/mesh/".into()],
+        reverify: None,
         network: Network::default(),
         egress_rate: Some(10_000_000),
         deleting: false,
@@ -82,6 +83,7 @@ pub fn small() -> World {
             permitted: ["inference".to_owned()].into(),
             producers: vec![],
             frozen: false,
+            effort: None,
             contact: "weights-team@example.com".into(),
         },
     );

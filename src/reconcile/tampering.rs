@@ -1,0 +1,158 @@
+//! Weights that changed while a pod used them: the pod goes, an incident stays until a person clears it.
+//!
+//! An incident blocks weights in the whole cluster, so it is made only of what nobody but a node can say: the exit code
+//! of the sidecar that admission compared field by field, in an environment that enforces both. Elsewhere the finding is
+//! told in an event and nothing is changed. That a verifier refuses bytes before the start is no incident: the pod does
+//! not start anyway, and an artifact that was declared wrongly must not block the right ones.
+
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use kube::core::ObjectMeta;
+use sha2::{Digest, Sha256};
+
+use super::{
+    Context,
+    conditions::Wanted,
+    error::ReconcileError,
+    events::{self, Event, shorten, text},
+    verification::{self, Holder},
+};
+use crate::{
+    api::{IncidentPod, IncidentReason, Mode, WeightIncident, WeightIncidentSpec},
+    domain::{BackendKey, World, admission, consumers::Verdict, world::Artifact},
+    render,
+};
+
+/// The longest message that an incident keeps, in bytes.
+const LONGEST_MESSAGE: usize = 4096;
+/// Most keys that an incident holds.
+const MAX_KEYS: usize = 64;
+
+/// Whether the artifact was found tampered with.
+pub fn condition(world: &World, artifact: &Artifact) -> Wanted {
+    const KIND: &str = "Tampered";
+    let keys: Vec<BackendKey> = world.keys_of(artifact).into_iter().filter_map(|(_, key)| key.ok()).collect();
+    match world.incident(artifact.digest.as_deref(), &keys) {
+        None => Wanted::no(KIND, "NoIncident", "No WeightIncident concerns the content or the storage."),
+        Some(incident) => {
+            let found = incident.subject.as_ref().map_or("it cannot be read", |subject| subject.found.as_str());
+            let text = format!(
+                "WeightIncident {:?} concerns the content or the storage ({found}), so no new pod mounts it. \
+                 Remedy: find out who changed it, restore it from a copy that verifies, then: kubectl weightlock clear {}",
+                incident.name, incident.name
+            );
+            Wanted::yes(KIND, "IncidentOpen", text)
+        }
+    }
+}
+
+/// Records what sidecars found, and deletes their pods.
+///
+/// # Errors
+/// If the API server refuses; the next run tries again.
+pub async fn handle(
+    context: &Context,
+    artifact: &Artifact,
+    reference: &ObjectReference,
+    holders: &[Holder<'_>],
+) -> Result<(), ReconcileError> {
+    for holder in holders {
+        let (Some(drift), Some(digest)) = (&holder.drift, &artifact.digest) else { continue };
+        // What is being deleted was handled; its incident may have been cleared since.
+        if !text(holder.pod, "/metadata/deletionTimestamp").is_empty() {
+            continue;
+        }
+        if !is_proof(&context.world, holder) {
+            context.writer.event(&event(reference, holder, drift, "DriftReported", NOT_ENFORCED)).await?;
+            continue;
+        }
+        let incident = incident(&context.world, artifact, digest, holder, drift);
+        let name = incident.metadata.name.clone().unwrap_or_default();
+        context.writer.create(&incident).await?;
+        let consequence =
+            format!("the pod is deleted, and WeightIncident {name:?} blocks these weights until it is cleared");
+        context.writer.event(&event(reference, holder, drift, "Tampered", &consequence)).await?;
+        let namespace = text(holder.pod, "/metadata/namespace");
+        let uid = text(holder.pod, "/metadata/uid");
+        context.writer.delete_exactly::<Pod>(Some(namespace), text(holder.pod, "/metadata/name"), uid).await?;
+    }
+    Ok(())
+}
+
+const NOT_ENFORCED: &str = "nothing is done, since the environment does not enforce admission and verification, or the sidecar is not as Weightlock injects it";
+
+/// Whether the finding is proof: see the documentation of the module.
+fn is_proof(world: &World, holder: &Holder<'_>) -> bool {
+    let namespace = text(holder.pod, "/metadata/namespace");
+    let environment = world.membership(namespace).environment();
+    environment.is_some_and(|e| e.enforces_admission() && e.modes.verification == Mode::Enforce)
+        && admission::reverifies(world, namespace, holder.pod)
+}
+
+fn incident(world: &World, artifact: &Artifact, digest: &str, holder: &Holder<'_>, drift: &Verdict) -> WeightIncident {
+    let keys = keys(world, artifact, holder);
+    let of_pod = |pointer: &str| text(holder.pod, pointer).to_string();
+    WeightIncident {
+        metadata: ObjectMeta {
+            name: Some(name(digest, &keys)),
+            labels: Some(render::labels(None)),
+            annotations: Some(render::owner(None)),
+            ..ObjectMeta::default()
+        },
+        spec: WeightIncidentSpec {
+            reason: IncidentReason::Tampered,
+            artifact: artifact.name.clone(),
+            manifest_digest: digest.into(),
+            backend_keys: keys,
+            pod: IncidentPod {
+                namespace: of_pod("/metadata/namespace"),
+                name: of_pod("/metadata/name"),
+                uid: of_pod("/metadata/uid"),
+                node: of_pod("/spec/nodeName"),
+            },
+            message: shorten(&verification::told(drift), LONGEST_MESSAGE).into(),
+        },
+    }
+}
+
+/// The storage of the artifact that the pod mounts.
+fn keys(world: &World, artifact: &Artifact, holder: &Holder<'_>) -> Vec<String> {
+    let namespace = text(holder.pod, "/metadata/namespace");
+    let mut keys = admission::keys_mounted(world, namespace, holder.pod, &artifact.name);
+    keys.sort();
+    keys.dedup();
+    keys.into_iter().map(|key| key.0).take(MAX_KEYS).collect()
+}
+
+/// One name for one content in one place, so that a second pod that finds the same adds nothing.
+fn name(digest: &str, keys: &[String]) -> String {
+    let hash = Sha256::digest(format!("{digest}\n{}", keys.join("\n")));
+    let hash: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("tampered-{hash}")
+}
+
+fn event(
+    artifact: &ObjectReference,
+    holder: &Holder<'_>,
+    drift: &Verdict,
+    reason: &'static str,
+    consequence: &str,
+) -> Event {
+    let name = artifact.name.as_deref().unwrap_or_default();
+    Event {
+        regarding: artifact.clone(),
+        related: Some(events::pod_reference(holder.pod)),
+        warning: true,
+        reason,
+        action: "Reverify",
+        note: format!(
+            "WeightArtifact {name:?} changed while pod {} used it; {consequence}: {}",
+            holder.name,
+            verification::told(drift)
+        ),
+        occurrence: format!("{} {}", text(holder.pod, "/metadata/uid"), verification::end_of(drift)),
+    }
+}
+
+#[cfg(test)]
+#[path = "tampering_tests.rs"]
+mod tests;

@@ -1,0 +1,95 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{domain::world::Settings, index};
+
+const DIGEST: &str = "sha256:5c1e0b7d2f5c1e0b7d2f5c1e0b7d2f5c1e0b7d2f5c1e0b7d2f5c1e0b7d2f5c1e";
+
+fn world(admission: &str) -> World {
+    let objects = vec![
+        json!({"apiVersion": "weightlock.dev/v1alpha1", "kind": "WeightEnvironment", "metadata": {"name": "serving"}, "spec": {
+            "purpose": "Inference", "members": [{"namespace": "llm", "serviceAccounts": ["vllm"]}],
+            "modes": {"admission": admission, "network": "Audit", "verification": "Enforce", "egress": "Audit"},
+            "verification": {"reverifyInterval": "1h"}}}),
+        json!({"apiVersion": "weightlock.dev/v1alpha1", "kind": "WeightArtifact", "metadata": {"name": "orion"}, "spec": {
+            "type": "Base", "model": {"name": "orion"}, "manifestDigest": DIGEST, "manifest": {"path": "m.json"},
+            "locations": [{"name": "share", "role": "Serving", "nfs": {"server": "nas", "path": "/orion"}}],
+            "permittedEnvironments": [{"name": "serving"}], "contact": "c"}}),
+    ];
+    index::from_objects(objects, Settings::default()).unwrap()
+}
+
+/// A pod as admission made it, the sidecar of which found drift.
+fn pod(world: &World) -> Value {
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "llm", "name": "vllm-0", "uid": "u1"}, "spec": {
+        "serviceAccountName": "vllm", "nodeName": "node1",
+        "containers": [{"name": "vllm", "image": "i", "volumeMounts": [{"name": "w", "mountPath": "/w"}]}],
+        "volumes": [{"name": "w", "nfs": {"server": "nas", "path": "/orion"}}]}});
+    let request = crate::domain::Request {
+        operation: crate::domain::Operation::Create,
+        group: "",
+        resource: "pods",
+        subresource: None,
+        namespace: "llm",
+        name: "vllm-0",
+        user: crate::domain::User::default(),
+        object: Some(&pod),
+        old_object: None,
+    };
+    let mut pod = admission::shape(world, &request).object.unwrap();
+    let ended = json!({"terminated": {"exitCode": 25, "finishedAt": "2026-01-01T00:00:00Z",
+        "message": "Drift (exit code 25): 1 finding in WeightArtifact \"orion\"\n[HashMismatch] \"w.bin\": changed\n"}});
+    pod["status"] = json!({"initContainerStatuses": [{"name": "weightlock-reverify", "lastState": ended}]});
+    pod
+}
+
+fn holder<'a>(world: &World, pod: &'a Value) -> Holder<'a> {
+    Holder {
+        name: "llm/vllm-0".into(),
+        pod,
+        ended: false,
+        verdict: None,
+        drift: crate::domain::consumers::drift(pod, "orion", &world.artifacts["orion"].digest.clone().unwrap()),
+    }
+}
+
+#[test]
+fn an_incident_is_known_by_content_and_storage() {
+    let world = world("Enforce");
+    let pod = pod(&world);
+    let holder = holder(&world, &pod);
+    let drift = holder.drift.as_ref().expect("drift");
+    assert!(is_proof(&world, &holder));
+    let artifact = &world.artifacts["orion"];
+    let made = incident(&world, artifact, DIGEST, &holder, drift);
+    assert_eq!(made.spec.backend_keys, ["v1:nfs:nas:/orion"]);
+    assert_eq!((made.spec.manifest_digest.as_str(), made.spec.pod.node.as_str()), (DIGEST, "node1"));
+    // The same finding in another pod is the same incident; other content is another.
+    let again = incident(&world, artifact, DIGEST, &holder, drift);
+    assert_eq!(made.metadata.name, again.metadata.name);
+    assert_ne!(made.metadata.name, incident(&world, artifact, "sha256:0", &holder, drift).metadata.name);
+}
+
+#[test]
+fn where_nothing_is_enforced_a_finding_is_no_proof() {
+    let world = world("Audit");
+    let pod = pod(&world);
+    assert!(!is_proof(&world, &holder(&world, &pod)));
+}
+
+#[test]
+fn an_incident_makes_every_artifact_of_its_storage_tampered() {
+    let mut world = world("Enforce");
+    assert!(!condition(&world, &world.artifacts["orion"]).holds());
+    let subject = crate::domain::world::IncidentSubject {
+        artifact: "orion".into(),
+        digest: "sha256:0".into(),
+        keys: vec![BackendKey::nfs("nas", "/orion/v3")],
+        found: "w.bin changed".into(),
+    };
+    let incident = crate::domain::world::Incident { name: "tampered-1".into(), subject: Some(subject) };
+    world.incidents.insert("tampered-1".into(), incident);
+    let found = condition(&world, &world.artifacts["orion"]);
+    assert!(found.holds() && found.message.contains("kubectl weightlock clear tampered-1"), "{}", found.message);
+    assert!(found.message.contains("(w.bin changed)"), "{}", found.message);
+}
