@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::cluster::{Connection, ConnectionArgs};
 use super::declare::{fits_inline, in_volume, inline};
+use super::digest::HashingArgs;
 use super::error::CliError;
 use super::register::{FIELD_MANAGER, failed, hash_in_cluster};
 use super::register_job::JobRequest;
@@ -43,7 +44,10 @@ pub struct SealArgs {
     /// The location that is hashed; it leads to a claim. The only one that does, unless given.
     #[arg(long, value_name = "NAME")]
     pub location: Option<String>,
-    /// Write the manifest into the volume. Needed for more than 256 files.
+    /// How files are hashed.
+    #[command(flatten)]
+    pub hashing: HashingArgs,
+    /// Write the manifest into the volume. Needed for more than 256 files, and for hashes other than sha256.
     #[arg(long)]
     pub write_manifest: bool,
     /// Image of weightlock-verify; that of the installation unless given.
@@ -101,6 +105,7 @@ pub async fn run(
             service_account: &account,
             user: args.run_as_user,
             write_manifest: args.write_manifest,
+            hashing: args.hashing.into(),
             deadline: i64::from(args.timeout_minutes) * 60,
         };
         let (summary, manifest) = hash_in_cluster(&connected, &request, err).await?;
@@ -366,6 +371,11 @@ mod tests {
         }
         assert!(!said.contains("reader") && !said.contains("ended:"), "{said}");
         assert!(said.contains("Wait until they have ended"), "{said}");
+    }
+
+    #[test]
+    fn the_controller_and_the_verifier_mean_the_same_exit_code() {
+        assert_eq!(consumers::DRIFT, i64::from(crate::verifier::finding::exit::DRIFT));
     }
 
     #[test]
