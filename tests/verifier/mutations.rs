@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use proptest::prelude::*;
+use weightlock::verifier::algorithm::{Algorithm, Hashing};
 use weightlock::verifier::finding::exit;
 
 use crate::volume::*;
@@ -20,6 +21,12 @@ enum Mutation {
     Add { name: String },
     Link { file: usize },
     Swap { one: usize, other: usize },
+    Case { file: usize },
+    Hole { file: usize },
+    Fifo { name: String },
+    HardLink { file: usize },
+    NotUtf8 { file: usize },
+    IntoDirectory { file: usize },
 }
 
 fn mutation() -> impl Strategy<Value = Mutation> {
@@ -33,7 +40,18 @@ fn mutation() -> impl Strategy<Value = Mutation> {
         "[a-z]{1,3}(/[a-z]{1,3}){0,2}".prop_map(|name| Mutation::Add { name: format!("new/{name}") }),
         file().prop_map(|file| Mutation::Link { file }),
         (file(), file()).prop_map(|(one, other)| Mutation::Swap { one, other }),
+        file().prop_map(|file| Mutation::Case { file }),
+        file().prop_map(|file| Mutation::Hole { file }),
+        "[a-z]{1,3}".prop_map(|name| Mutation::Fifo { name: format!("{name}.pipe") }),
+        file().prop_map(|file| Mutation::HardLink { file }),
+        file().prop_map(|file| Mutation::NotUtf8 { file }),
+        file().prop_map(|file| Mutation::IntoDirectory { file }),
     ]
+}
+
+fn hashing() -> impl Strategy<Value = Hashing> {
+    let algorithm = prop::sample::select(Algorithm::ALL.as_slice());
+    (algorithm, prop::option::of(Just(1 << 20))).prop_map(|(algorithm, shard_size)| Hashing { algorithm, shard_size })
 }
 
 /// Applies it; `false` if it changed nothing.
@@ -84,6 +102,39 @@ fn apply(root: &Path, files: &[(String, Vec<u8>)], mutation: &Mutation) -> bool 
             fs::write(root.join(one), second).unwrap();
             fs::write(root.join(other), first).unwrap();
         }
+        Mutation::Case { file } => {
+            let path = &pick(file).0;
+            let (parent, name) = path.rsplit_once('/').map_or(("", path.as_str()), |(parent, name)| (parent, name));
+            let changed = root.join(parent).join(name.to_uppercase());
+            if changed.exists() {
+                return false;
+            }
+            fs::rename(root.join(path), changed).unwrap();
+        }
+        Mutation::Hole { file } => {
+            let (path, content) = pick(file);
+            if content.iter().all(|byte| *byte == 0) {
+                return false;
+            }
+            fs::File::create(root.join(path)).unwrap().set_len(content.len() as u64).unwrap();
+        }
+        Mutation::Fifo { name } => {
+            let fifo = rustix::fs::FileType::Fifo;
+            rustix::fs::mknodat(rustix::fs::CWD, root.join(name), fifo, 0o600.into(), 0).unwrap();
+        }
+        Mutation::HardLink { file } => {
+            fs::hard_link(root.join(&pick(file).0), root.with_extension("outside")).unwrap();
+        }
+        Mutation::NotUtf8 { file } => {
+            use std::os::unix::ffi::OsStrExt as _;
+            let name = std::ffi::OsStr::from_bytes(b"\xff\xfe");
+            fs::rename(root.join(&pick(file).0), root.join(name)).unwrap();
+        }
+        Mutation::IntoDirectory { file } => {
+            let path = root.join(&pick(file).0);
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(&path).unwrap();
+        }
     }
     true
 }
@@ -94,15 +145,20 @@ proptest! {
     #[test]
     fn a_random_tree_verifies_and_after_one_random_mutation_never_does(
         // Names of files end in a digit and names of directories do not: no file is the directory of another.
+        hashing in hashing(),
         tree in prop::collection::btree_map("([a-c]{1,2}/){0,3}[a-zé ]{1,4}[0-9]", prop::collection::vec(any::<u8>(), 0..300), 1..12),
         mutation in mutation(),
     ) {
         let files: Vec<(String, Vec<u8>)> = tree.into_iter().collect();
         let borrowed: Vec<(&str, &[u8])> = files.iter().map(|(path, content)| (path.as_str(), content.as_slice())).collect();
-        let volume = sealed(&borrowed);
+        let volume = sealed_as(hashing, &borrowed);
         prop_assert_eq!(volume.findings(), []);
         prop_assume!(apply(volume.dir.path(), &files, &mutation));
-        prop_assert_ne!(volume.findings(), []);
-        prop_assert_ne!(verify_program(&volume).0, exit::VERIFIED);
+        let outside = volume.dir.path().with_extension("outside");
+        let found = volume.findings();
+        let code = verify_program(&volume).0;
+        let _ = fs::remove_file(outside);
+        prop_assert_ne!(found, []);
+        prop_assert_ne!(code, exit::VERIFIED);
     }
 }

@@ -227,3 +227,36 @@ fn path_narrows_to_a_directory_of_the_volume() {
     symlink("v3", outer.path().join("v4")).unwrap();
     assert_eq!(findings(&Target { path: Some("v4".into()), ..target }), one(Reason::Symlink, "v4"));
 }
+
+#[test]
+fn other_hashes_and_shards_are_verified_and_tell_where_they_differ() {
+    use weightlock::verifier::algorithm::{Algorithm, Hashing};
+    let mut content = vec![1; (2 << 20) + 9];
+    for algorithm in Algorithm::ALL {
+        for (shard_size, place) in [(None, String::new()), (Some(1 << 20), " of bytes 1048576 to 2097152".into())] {
+            let volume = sealed_as(Hashing { algorithm, shard_size }, &[("w", &content), ("empty", b"")]);
+            assert_eq!(volume.findings(), []);
+            content[(1 << 20) + 5] ^= 1;
+            fs::write(volume.path("w"), &content).unwrap();
+            let (code, _, _, message) = verify_program(&volume);
+            assert_eq!(code, exit::CONTENT_MISMATCH);
+            assert!(message.contains(&format!("[HashMismatch] \"w\": {algorithm}{place} is ")), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_directory_deeper_than_a_path_can_say_is_refused() {
+    use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
+    let volume = volume();
+    let step = "d".repeat(250);
+    let mut at = open(volume.dir.path(), OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    for _ in 0..17 {
+        mkdirat(&at, &step, Mode::RWXU).unwrap();
+        at = openat(&at, &step, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    }
+    let found = volume.findings();
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].0, found[0].1.len()), (Reason::TooDeep, 17 * 251 - 1));
+    assert_eq!(verify_program(&volume).0, exit::REFUSED_TYPE);
+}

@@ -40,13 +40,18 @@ pub fn volume() -> Volume {
 }
 
 pub fn sealed(files: &[(&str, &[u8])]) -> Volume {
+    sealed_as(Hashing::default(), files)
+}
+
+pub fn sealed_as(hashing: Hashing, files: &[(&str, &[u8])]) -> Volume {
     let dir = tempfile::tempdir().unwrap();
     for (path, content) in files {
         let path = dir.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
     }
-    let manifest = manifest_of(dir.path());
+    let args = DigestArgs { hashing, ..digest_args(dir.path()) };
+    let manifest = digest("t", &args, &mut Progress::silent()).unwrap_or_else(|findings| panic!("{findings:?}"));
     store::write(dir.path(), None, DEFAULT_PATH, &manifest).unwrap();
     Volume { digest: manifest.digest(), dir }
 }
