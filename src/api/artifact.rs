@@ -28,6 +28,8 @@ use serde::{Deserialize, Serialize};
 #[x_kube(
     validation = Rule::new("!has(oldSelf.manifestDigest) || (has(self.manifestDigest) && self.manifestDigest == oldSelf.manifestDigest)")
         .message("manifestDigest seals the artifact for ever: it cannot be changed or removed. Declare the new bytes as a new WeightArtifact."),
+    validation = Rule::new("(has(self.layout) && self.layout == 'HuggingFaceCache') == has(self.revision)")
+        .message("revision is required with layout: HuggingFaceCache, and only there: it names the snapshot that the artifact is."),
     validation = Rule::new("!has(self.manifestDigest) || has(self.manifest)")
         .message("manifest is required with manifestDigest: say where the list of files is (manifest.path, a file in the volume, or manifest.inline).")
 )]
@@ -61,6 +63,23 @@ pub struct WeightArtifactSpec {
     /// Where the list of files is. Its content is pinned by the digest, so its carrier needs no trust.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<ManifestSource>,
+
+    /// How the directory at a location is laid out.
+    #[serde(default, skip_serializing_if = "Layout::is_directory")]
+    pub layout: Layout,
+
+    /// The commit of a repository that the artifact is; with `layout: HuggingFaceCache` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), regex(pattern = r"^([0-9a-f]{40}|[0-9a-f]{64})$"))]
+    pub revision: Option<String>,
+
+    /// What the content of the files may be, recognised by their bytes, never by their names. Text, images and the
+    /// vocabularies of tokenizers may always be there; anything else that is not recognised is `Other`. Absent: anything.
+    /// A file that claims a format and is malformed is refused whatever is listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub formats: Vec<Format>,
 
     /// Where the bytes live. A location is known by the canonical key of its storage, never by the name of a claim.
     #[schemars(length(min = 1, max = 32))]
@@ -124,6 +143,62 @@ pub enum ArtifactType {
     Quantized,
     /// An embedding model.
     Embedding,
+}
+
+/// How the directory of an artifact is laid out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum Layout {
+    /// It holds the files of the artifact and nothing else; links are refused.
+    #[default]
+    Directory,
+    /// It is the directory of one repository in Hugging Face's cache (`models--…`), with one revision. The artifact is that
+    /// snapshot, with its links followed into `blobs/`; other revisions and blobs are refused, since the server could read
+    /// them.
+    HuggingFaceCache,
+}
+
+impl Layout {
+    /// Whether it is a plain directory, which need not be written out.
+    pub fn is_directory(&self) -> bool {
+        *self == Self::Directory
+    }
+}
+
+/// A format of weights. Each is another risk: a pickle runs code while it is loaded, the first two hold numbers only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum Format {
+    /// safetensors; its header is validated.
+    Safetensors,
+    /// GGUF of llama.cpp; its header is validated.
+    GGUF,
+    /// ONNX models; weights that they keep in files of their own are `Other`.
+    ONNX,
+    /// Python's pickle, also within the files of PyTorch and within NumPy arrays of objects. It runs code while it is loaded.
+    Pickle,
+    /// NumPy's npy and npz without objects.
+    NumPy,
+    /// HDF5, and Keras.
+    HDF5,
+    /// TensorFlow's SavedModel and TensorFlow Lite; the variables of a SavedModel are `Other`.
+    TensorFlow,
+    /// Anything that is not recognised, programs too.
+    Other,
+}
+
+impl Format {
+    /// How it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Safetensors => "Safetensors",
+            Self::GGUF => "GGUF",
+            Self::ONNX => "ONNX",
+            Self::Pickle => "Pickle",
+            Self::NumPy => "NumPy",
+            Self::HDF5 => "HDF5",
+            Self::TensorFlow => "TensorFlow",
+            Self::Other => "Other",
+        }
+    }
 }
 
 /// The line of models that weights belong to.

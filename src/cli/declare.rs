@@ -4,10 +4,12 @@ use clap::{Args, ValueEnum};
 
 use super::error::CliError;
 use crate::api::{
-    ArtifactType, ClaimLocation, Location, LocationRole, ManifestFile, ManifestSource, Model, PermittedEnvironment,
-    WeightArtifact, WeightArtifactSpec, Writes,
+    ArtifactType, ClaimLocation, Format, Layout, Location, LocationRole, ManifestFile, ManifestSource, Model,
+    PermittedEnvironment, WeightArtifact, WeightArtifactSpec, Writes,
 };
 use crate::verifier::algorithm::Hashing;
+use crate::verifier::args::Layout as EngineLayout;
+use crate::verifier::huggingface::is_revision;
 use crate::verifier::manifest::Manifest;
 
 /// Most files that stand in a WeightArtifact itself.
@@ -24,6 +26,15 @@ pub struct DeclarationArgs {
     /// Environment in which the weights may be mounted. May be repeated.
     #[arg(long = "environment", value_name = "NAME")]
     pub environments: Vec<String>,
+    /// How the directory is laid out: a plain directory unless given.
+    #[arg(long, value_enum, value_name = "LAYOUT", ignore_case = true, requires = "revision")]
+    pub layout: Option<LayoutArg>,
+    /// The commit in the repository, with --layout HuggingFaceCache.
+    #[arg(long, value_name = "COMMIT", requires = "layout")]
+    pub revision: Option<String>,
+    /// What the content of the files may be, recognised by their bytes; anything unless given. May be repeated.
+    #[arg(long = "format", value_enum, value_name = "FORMAT", ignore_case = true)]
+    pub formats: Vec<FormatArg>,
     /// Whom to ask about the weights; printed in refusals. The name of the user unless given.
     #[arg(long, value_name = "TEXT")]
     pub contact: Option<String>,
@@ -65,6 +76,64 @@ impl From<TypeArg> for ArtifactType {
             TypeArg::Adapter => Self::Adapter,
             TypeArg::Quantized => Self::Quantized,
             TypeArg::Embedding => Self::Embedding,
+        }
+    }
+}
+
+/// How a directory is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum LayoutArg {
+    /// One repository of Hugging Face's cache.
+    HuggingFaceCache,
+}
+
+impl From<LayoutArg> for Layout {
+    fn from(given: LayoutArg) -> Self {
+        match given {
+            LayoutArg::HuggingFaceCache => Self::HuggingFaceCache,
+        }
+    }
+}
+
+/// What the content of a file may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum FormatArg {
+    /// safetensors.
+    Safetensors,
+    /// GGUF of llama.cpp.
+    #[value(name = "GGUF")]
+    Gguf,
+    /// ONNX models.
+    #[value(name = "ONNX")]
+    Onnx,
+    /// Python's pickle, which runs code while it is loaded.
+    Pickle,
+    /// NumPy's npy and npz.
+    #[value(name = "NumPy")]
+    NumPy,
+    /// HDF5 and Keras.
+    #[value(name = "HDF5")]
+    Hdf5,
+    /// TensorFlow.
+    #[value(name = "TensorFlow")]
+    TensorFlow,
+    /// Anything that is not recognised.
+    Other,
+}
+
+impl From<FormatArg> for Format {
+    fn from(given: FormatArg) -> Self {
+        match given {
+            FormatArg::Safetensors => Self::Safetensors,
+            FormatArg::Gguf => Self::GGUF,
+            FormatArg::Onnx => Self::ONNX,
+            FormatArg::Pickle => Self::Pickle,
+            FormatArg::NumPy => Self::NumPy,
+            FormatArg::Hdf5 => Self::HDF5,
+            FormatArg::TensorFlow => Self::TensorFlow,
+            FormatArg::Other => Self::Other,
         }
     }
 }
@@ -124,6 +193,24 @@ pub fn claim_location(namespace: &str, claim: &str, path: Option<&str>) -> Locat
 }
 
 impl DeclarationArgs {
+    /// The layout as the engine takes it.
+    ///
+    /// # Errors
+    /// Where the revision is no commit.
+    pub fn engine_layout(&self) -> Result<EngineLayout, CliError> {
+        match &self.revision {
+            None => Ok(EngineLayout::Directory),
+            Some(revision) if is_revision(revision) => {
+                Ok(EngineLayout::HuggingFaceCache { revision: revision.clone() })
+            }
+            Some(revision) => Err(CliError::Value {
+                option: "--revision",
+                value: revision.clone(),
+                problem: "is no commit: give its 40 lower-case hex digits, not a branch or a tag".into(),
+            }),
+        }
+    }
+
     /// The WeightArtifact, sealed with the digest.
     pub fn artifact(&self, name: &str, digest: &str, manifest: ManifestSource, location: Location) -> WeightArtifact {
         let contact = self.contact.clone().or_else(|| std::env::var("USER").ok()).filter(|text| !text.is_empty());
@@ -134,6 +221,9 @@ impl DeclarationArgs {
             producers: Vec::new(),
             writes: Writes::default(),
             manifest: Some(manifest),
+            layout: self.layout.map_or(Layout::Directory, Into::into),
+            revision: self.revision.clone(),
+            formats: self.formats.iter().map(|format| (*format).into()).collect(),
             locations: vec![location],
             permitted_environments: self
                 .environments

@@ -148,6 +148,7 @@ fn hash(args: &DigestArgs, root: &Path, name: &str, err: &mut dyn Write) -> Resu
         manifest: args.write_manifest.then(|| DEFAULT_PATH.into()),
         hashing: args.hashing.into(),
         threads: None,
+        layout: args.declaration.engine_layout()?,
         max_files: None,
         write_manifest: args.write_manifest,
     };
@@ -229,6 +230,12 @@ pub struct VerifyArgs {
     /// The manifest itself.
     #[arg(long, value_name = "JSON")]
     pub manifest_inline: Option<String>,
+    /// The commit, where the directory is a repository of Hugging Face's cache.
+    #[arg(long, value_name = "COMMIT")]
+    pub revision: Option<String>,
+    /// What the content may be: formats separated by commas.
+    #[arg(long, value_name = "FORMATS")]
+    pub formats: Option<String>,
     /// How to print.
     #[arg(long, value_name = "text|json", default_value = "text")]
     pub report: String,
@@ -250,6 +257,12 @@ pub fn verify(args: &VerifyArgs, out: &mut dyn Write, err: &mut dyn Write) -> Re
     match &args.manifest_inline {
         Some(json) => arguments.extend(["--manifest-inline", json].map(OsString::from)),
         None => arguments.extend(["--manifest", &args.manifest].map(OsString::from)),
+    }
+    if let Some(revision) = &args.revision {
+        arguments.extend(["--layout", "HuggingFaceCache", "--revision", revision].map(OsString::from));
+    }
+    if let Some(formats) = &args.formats {
+        arguments.extend(["--formats", formats].map(OsString::from));
     }
     // Outside a pod there is no termination message: a path that is a directory is never written to.
     let mut around = Surroundings {

@@ -91,6 +91,7 @@ pub async fn run(
             problem: "is missing: name a WeightEnvironment in which the weights may be mounted".into(),
         });
     }
+    args.declaration.engine_layout()?;
     let connected = connection.connect().await?;
     let image = match &args.image {
         Some(image) => image.clone(),
@@ -104,6 +105,7 @@ pub async fn run(
     let request = JobRequest {
         claim,
         path: args.path.as_deref(),
+        revision: args.declaration.revision.as_deref(),
         image: &image,
         service_account: &args.service_account,
         user: args.run_as_user,

@@ -20,6 +20,8 @@ pub struct JobRequest<'a> {
     pub claim: &'a str,
     /// Directory of the weights in the volume.
     pub path: Option<&'a str>,
+    /// The commit, where that directory is a repository of Hugging Face's cache.
+    pub revision: Option<&'a str>,
     /// Image of `weightlock-verify`.
     pub image: &'a str,
     /// Service account of the pod.
@@ -50,6 +52,9 @@ impl JobRequest<'_> {
         }
         if let Some(size) = self.hashing.shard_size {
             args.extend(["--shard-size".into(), size.to_string()]);
+        }
+        if let Some(revision) = self.revision {
+            args.extend(["--layout", "HuggingFaceCache", "--revision", revision].map(str::to_owned));
         }
         if self.write_manifest {
             args.push("--write-manifest".into());
@@ -203,6 +208,7 @@ mod tests {
         JobRequest {
             claim: "orion",
             path: Some("v3"),
+            revision: None,
             image: "r/verify",
             service_account: "default",
             user: 65532,

@@ -101,6 +101,7 @@ pub async fn run(
         let request = JobRequest {
             claim: &claim.name,
             path: path.as_deref(),
+            revision: found.spec.revision.as_deref(),
             image: args.image.as_deref().unwrap_or(&settings.verifier_image),
             service_account: &account,
             user: args.run_as_user,

@@ -208,6 +208,7 @@ mod tests {
             name: "orion-70b".into(),
             digest: Some(DIGEST.into()),
             manifest: Manifest::Path("m.json".into()),
+            content: Default::default(),
             locations: vec![ArtifactLocation {
                 name: "serving".into(),
                 source: LocationSource::Key(key.clone()),

@@ -28,6 +28,7 @@ fn artifact(name: &str, permitted: &[&str], keys: Vec<BackendKey>) -> Artifact {
         name: name.into(),
         digest: None,
         manifest: Manifest::Path("m".into()),
+        content: Default::default(),
         locations: keys
             .into_iter()
             .enumerate()

@@ -98,6 +98,8 @@ pub struct Artifact {
     pub digest: Option<String>,
     /// Where the list of files is.
     pub manifest: Manifest,
+    /// What the content may be.
+    pub content: ContentRules,
     /// Where the bytes live.
     pub locations: Vec<ArtifactLocation>,
     /// Names of the environments in which it may be mounted once it is sealed.
@@ -151,6 +153,15 @@ pub struct Producer {
     pub environment: String,
     /// Service accounts; `*` stands for all members of the environment.
     pub service_accounts: BTreeSet<String>,
+}
+
+/// What the content of an artifact may be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContentRules {
+    /// The commit, where the locations are repositories of Hugging Face's cache.
+    pub revision: Option<String>,
+    /// Formats of its files; empty: any.
+    pub formats: Vec<crate::api::Format>,
 }
 
 /// Where the list of files of an artifact is.

@@ -7,11 +7,11 @@ use kube::core::DynamicObject;
 use serde_json::Value;
 
 use super::{duration, quantity};
-use crate::api::{Mode, Modes, WeightArtifact, WeightEnvironment, WeightIncident, Writes};
+use crate::api::{Layout, Mode, Modes, WeightArtifact, WeightEnvironment, WeightIncident, Writes};
 use crate::domain::backend::{self, BackendKey};
 use crate::domain::world::{
-    Artifact, ArtifactLocation, Claim, ClaimName, DataSource, Effort, Environment, EnvironmentMember, IncidentSubject,
-    LocationSource, Manifest, Producer, Reverify, Volume,
+    Artifact, ArtifactLocation, Claim, ClaimName, ContentRules, DataSource, Effort, Environment, EnvironmentMember,
+    IncidentSubject, LocationSource, Manifest, Producer, Reverify, Volume,
 };
 
 /// A WeightArtifact.
@@ -32,6 +32,10 @@ pub fn artifact(object: &DynamicObject) -> Result<Artifact, String> {
         None if spec.manifest_digest.is_some() => return Err("spec.manifest is required with manifestDigest".into()),
         None => Manifest::Inline(Vec::new()),
     };
+    let content = ContentRules { revision: spec.revision, formats: spec.formats };
+    if content.revision.is_some() != (spec.layout == Layout::HuggingFaceCache) {
+        return Err("spec.revision is required with spec.layout: HuggingFaceCache, and only there".into());
+    }
     let locations = spec
         .locations
         .into_iter()
@@ -70,6 +74,7 @@ pub fn artifact(object: &DynamicObject) -> Result<Artifact, String> {
         name: name_of(object),
         digest: spec.manifest_digest,
         manifest,
+        content,
         locations,
         permitted: spec.permitted_environments.into_iter().map(|p| p.name).collect(),
         producers: spec

@@ -74,6 +74,7 @@ mod tests {
             name: "orion".into(),
             digest: None,
             manifest: Manifest::Path("m".into()),
+            content: Default::default(),
             locations: vec![ArtifactLocation {
                 name: "a".into(),
                 source: LocationSource::Key(BackendKey::csi("driver", "1")),

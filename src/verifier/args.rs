@@ -9,6 +9,8 @@ use lexopt::Arg;
 
 use super::again::Again;
 use super::algorithm::{Algorithm, Hashing};
+use super::formats::Format;
+use super::huggingface::is_revision;
 use super::manifest::{DEFAULT_PATH, Hash, Manifest, ManifestError, check_path, check_shard_size};
 
 /// The text of `--help`.
@@ -18,11 +20,12 @@ weightlock-verify: checks that a directory holds exactly the files of a manifest
 Usage:
   weightlock-verify [--report text|json] [--threads N] GROUP...
       GROUP: --artifact NAME --digest sha256:HEX --root DIR [--path DIR] (--manifest FILE | --manifest-inline JSON)
+             [--layout HuggingFaceCache --revision COMMIT] [--formats NAME,…]
       A group begins with --artifact; each is verified.
   weightlock-verify [--report text|json] --every SECONDS --max-bytes-per-second N GROUP...
       Waits, verifies in the background, and begins anew, until something is not as it was.
-  weightlock-verify digest --root DIR [--path DIR] [--manifest FILE] [--hash NAME] [--shard-size SIZE] [--max-files N]
-                           [--threads N] [--write-manifest]
+  weightlock-verify digest --root DIR [--path DIR] [--manifest FILE] [--layout HuggingFaceCache --revision COMMIT]
+                           [--hash NAME] [--shard-size SIZE] [--max-files N] [--threads N] [--write-manifest]
       Hashes a directory and prints its manifest, a line for each file; with --write-manifest it is written to FILE instead.
 
   --root DIR               the volume, as it is mounted
@@ -33,12 +36,18 @@ Usage:
   --hash NAME              sha256 (default), blake2b or blake3
   --threads N              as many threads; the CPU limit of the container decides unless given
   --shard-size SIZE        hash files in parts of this size, such as 1Gi; each file whole unless given
+  --layout HuggingFaceCache --revision COMMIT
+                           the directory is one repository of Hugging Face's cache: the artifact is snapshots/COMMIT with its
+                           links followed into blobs/, and nothing else may be in the directory
+  --formats NAME,…         what the content of the files may be, recognised by its bytes: Safetensors, GGUF, ONNX, Pickle,
+                           NumPy, HDF5, TensorFlow, Other; text, images and tokenizers always may be there
 
 Exit codes:
   0 verified
   10 wrong arguments            11 manifest missing or unreadable   12 manifest invalid
   13 manifest not the pinned    20 content or size differs          21 file that is not listed
-  22 listed file missing        23 link, device or the like         25 changed since it was verified
+  22 listed file missing        23 link, device or the like         24 format not allowed
+  25 changed since it was verified                                  26 layout broken
   30 something cannot be read
   31 too many files (digest)    32 result cannot be written         130, 143 ended by a signal
 ";
@@ -88,6 +97,10 @@ pub struct Target {
     pub path: Option<String>,
     /// Where the manifest is.
     pub manifest: ManifestArg,
+    /// How the directory is laid out.
+    pub layout: Layout,
+    /// What the content may be. Empty: anything.
+    pub formats: Vec<Format>,
 }
 
 /// Where the manifest is.
@@ -97,6 +110,19 @@ pub enum ManifestArg {
     Path(String),
     /// The manifest itself, not yet parsed.
     Inline(String),
+}
+
+/// How the directory of an artifact is laid out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// The directory holds the files of the artifact.
+    #[default]
+    Directory,
+    /// The directory is a repository of Hugging Face's cache, the artifact one revision in it.
+    HuggingFaceCache {
+        /// The revision: a commit.
+        revision: String,
+    },
 }
 
 /// What `digest` hashes.
@@ -112,6 +138,8 @@ pub struct DigestArgs {
     pub hashing: Hashing,
     /// On how many threads; as many as the container has cores unless given.
     pub threads: Option<NonZeroUsize>,
+    /// How the directory is laid out.
+    pub layout: Layout,
     /// More files than this are refused before anything is hashed.
     pub max_files: Option<u64>,
     /// Whether to write the manifest to its place.
@@ -174,6 +202,9 @@ struct Group {
     root: Option<PathBuf>,
     path: Option<String>,
     manifest: Option<ManifestArg>,
+    layout: Option<()>,
+    revision: Option<String>,
+    formats: Option<Vec<Format>>,
 }
 
 impl Group {
@@ -189,6 +220,8 @@ impl Group {
             root: self.root.ok_or_else(|| absent("root"))?,
             manifest: self.manifest.ok_or_else(|| absent("manifest"))?,
             path: self.path,
+            layout: layout(self.layout, self.revision, &place)?,
+            formats: self.formats.unwrap_or_default(),
             artifact: self.artifact,
         })
     }
@@ -250,6 +283,9 @@ fn parse_verify(args: &[OsString]) -> Result<Command, UsageError> {
             Arg::Long("path") => "path",
             Arg::Long("manifest") => "manifest",
             Arg::Long("manifest-inline") => "manifest-inline",
+            Arg::Long("formats") => "formats",
+            Arg::Long("layout") => "layout",
+            Arg::Long("revision") => "revision",
             other => return Err(other.unexpected().into()),
         };
         let group = current.as_mut().ok_or(UsageError::BeforeGroup(name))?;
@@ -259,6 +295,9 @@ fn parse_verify(args: &[OsString]) -> Result<Command, UsageError> {
             "digest" => once(name, &mut group.digest, parse_pinned(&given)?, place)?,
             "root" => once(name, &mut group.root, root(&given)?, place)?,
             "path" => once(name, &mut group.path, relative(name, given)?, place)?,
+            "layout" => once(name, &mut group.layout, parse_layout(&given)?, place)?,
+            "revision" => once(name, &mut group.revision, parse_revision(given)?, place)?,
+            "formats" => once(name, &mut group.formats, formats(&given)?, place)?,
             _ => {
                 let manifest = match name {
                     "manifest" => ManifestArg::Path(relative("manifest", given)?),
@@ -296,6 +335,7 @@ fn parse_digest(args: &[OsString]) -> Result<Command, UsageError> {
     let mut parser = lexopt::Parser::from_args(args);
     let (mut root_dir, mut path, mut manifest, mut max_files, mut write) = (None, None, None, None, None);
     let (mut algorithm, mut shard_size, mut threads) = (None, None, None);
+    let (mut given_layout, mut revision) = (None, None);
     while let Some(option) = parser.next()? {
         match option {
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
@@ -319,6 +359,12 @@ fn parse_digest(args: &[OsString]) -> Result<Command, UsageError> {
             Arg::Long("threads") => {
                 once("threads", &mut threads, number("threads", &text("threads", &mut parser)?)?, String::new())?;
             }
+            Arg::Long("layout") => {
+                once("layout", &mut given_layout, parse_layout(&text("layout", &mut parser)?)?, String::new())?;
+            }
+            Arg::Long("revision") => {
+                once("revision", &mut revision, parse_revision(text("revision", &mut parser)?)?, String::new())?;
+            }
             Arg::Long("max-files") => {
                 let given = text("max-files", &mut parser)?;
                 let number = given.parse().map_err(|_| value("max-files", &given, "is not a number of files"))?;
@@ -334,6 +380,7 @@ fn parse_digest(args: &[OsString]) -> Result<Command, UsageError> {
         manifest: manifest.or_else(|| write.map(|_| DEFAULT_PATH.into())),
         hashing: Hashing { algorithm: algorithm.unwrap_or_default(), shard_size },
         threads,
+        layout: layout(given_layout, revision, "")?,
         max_files,
         write_manifest: write.unwrap_or(false),
     }))
@@ -384,6 +431,48 @@ pub fn parse_shard_size(given: &str) -> Result<u64, UsageError> {
     let size = size.ok_or_else(|| value("shard-size", given, "is not a number of bytes, such as 1Gi or 1000000000"))?;
     check_shard_size(Some(size)).map_err(|error| value("shard-size", given, &format!("cannot be: {error}")))?;
     Ok(size)
+}
+
+/// The only layout that is written out; Directory is meant where none is.
+fn parse_layout(given: &str) -> Result<(), UsageError> {
+    match given {
+        "HuggingFaceCache" => Ok(()),
+        _ => Err(value("layout", given, "is not HuggingFaceCache: leave it out for a plain directory")),
+    }
+}
+
+fn parse_revision(given: String) -> Result<String, UsageError> {
+    if is_revision(&given) {
+        Ok(given)
+    } else {
+        Err(value("revision", &given, "is no commit: give its 40 (or 64) lower-case hex digits, not a branch or a tag"))
+    }
+}
+
+fn layout(layout: Option<()>, revision: Option<String>, place: &str) -> Result<Layout, UsageError> {
+    match (layout, revision) {
+        (None, None) => Ok(Layout::Directory),
+        (Some(()), Some(revision)) => Ok(Layout::HuggingFaceCache { revision }),
+        (Some(()), None) => Err(UsageError::Absent { option: "revision", place: place.into() }),
+        (None, Some(_)) => Err(UsageError::Absent { option: "layout", place: place.into() }),
+    }
+}
+
+/// Parses a list of formats, separated by commas.
+pub fn formats(given: &str) -> Result<Vec<Format>, UsageError> {
+    let mut formats = Vec::new();
+    for name in given.split(',') {
+        match Format::parse(name) {
+            Some(format) if !formats.contains(&format) => formats.push(format),
+            Some(_) => return Err(value("formats", given, "names a format twice")),
+            None => {
+                let known: Vec<&str> = Format::ALL.iter().map(|format| format.name()).collect();
+                let problem = format!("names a format that is not known: give some of {}", known.join(", "));
+                return Err(value("formats", given, &problem));
+            }
+        }
+    }
+    Ok(formats)
 }
 
 fn root(given: &str) -> Result<PathBuf, UsageError> {

@@ -82,6 +82,19 @@ fn every_mistake_is_named_with_its_remedy() {
             "digest --root /w --shard-size 1k".into(),
             r#"--shard-size "1k" cannot be: shardSize is 1000: it must be at least 1048576 and at most 1125899906842624 bytes"#,
         ),
+        (
+            "digest --root /w --revision 1".into(),
+            r#"--revision "1" is no commit: give its 40 (or 64) lower-case hex digits, not a branch or a tag"#,
+        ),
+        (
+            "digest --root /w --layout Directory".into(),
+            r#"--layout "Directory" is not HuggingFaceCache: leave it out for a plain directory"#,
+        ),
+        (
+            "--artifact a --formats ,".into(),
+            r#"--formats "," names a format that is not known: give some of Safetensors, GGUF, ONNX, Pickle, NumPy, HDF5, TensorFlow, Other"#,
+        ),
+        ("--artifact a --formats GGUF,GGUF".into(), r#"--formats "GGUF,GGUF" names a format twice"#),
         ("digest --root /w --root /w".into(), "--root is given twice: give it once"),
     ] {
         assert_eq!(args(&line).map_err(|error| error.to_string()), Err(message.to_string()), "{line}");
@@ -113,6 +126,7 @@ fn digest_has_defaults() {
         manifest: None,
         hashing: Hashing::default(),
         threads: None,
+        layout: Layout::Directory,
         max_files: None,
         write_manifest: false,
     };
@@ -134,6 +148,8 @@ fn the_help_names_every_exit_code() {
         MISSING_FILE,
         REFUSED_TYPE,
         DRIFT,
+        FORMAT,
+        LAYOUT,
         UNREADABLE,
         TOO_MANY_FILES,
         OUTPUT,
@@ -142,4 +158,16 @@ fn the_help_names_every_exit_code() {
     ] {
         assert!(HELP.contains(&code.to_string()), "{code}");
     }
+}
+
+#[test]
+fn layout_and_formats_belong_to_a_group() {
+    let revision = "0123456789abcdef0123456789abcdef01234567";
+    let line = format!(
+        "--artifact a --digest sha256:{} --root /w --manifest m --layout HuggingFaceCache --revision {revision} --formats GGUF,Other",
+        "0".repeat(64)
+    );
+    let Ok(Command::Verify { targets, .. }) = args(&line) else { panic!("{:?}", args(&line)) };
+    assert_eq!(targets[0].layout, Layout::HuggingFaceCache { revision: revision.into() });
+    assert_eq!(targets[0].formats, [Format::Gguf, Format::Other]);
 }

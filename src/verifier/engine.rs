@@ -8,14 +8,15 @@ use rustix::fs::{FileType, SeekFrom, fstat, seek};
 use super::algorithm::{Digest, Hashing};
 use super::args::{DigestArgs, ManifestArg, Target};
 use super::beneath::{Beneath, OpenError, file_type};
+use super::content;
 use super::finding::{Finding, Findings, Reason};
 use super::hash::{HashError, Resource};
 use super::inode::{Fingerprint, Fingerprints, Inode};
-use super::look::Place;
+use super::look::{Looked, Place};
 use super::manifest::{Bounds, File, MAX_FILES, Manifest, ManifestError, starts};
 use super::pool::{How, Resources, hash_all};
 use super::progress::Progress;
-use super::walk::{unread, walk};
+use super::walk::unread;
 
 /// What became of a verification.
 #[derive(Debug, Default)]
@@ -50,7 +51,7 @@ struct Opened<'a> {
     directory: Beneath,
     manifest: Manifest,
     prints: Fingerprints,
-    listed: Vec<Fingerprint>,
+    looked: Looked,
 }
 
 impl Opened<'_> {
@@ -59,6 +60,7 @@ impl Opened<'_> {
             artifact: &self.target.artifact,
             directory: &self.directory,
             except: self.target.manifest.path(),
+            layout: &self.target.layout,
             prints: &self.prints,
             how: self.how,
         }
@@ -85,33 +87,45 @@ pub fn verify_as(targets: &[Target], how: &How, progress: &mut Progress<'_>) -> 
             bytes: manifest.total_bytes(),
         });
         let prints = Fingerprints::new(directory.fd());
-        let mut artifact = Opened { target, how, directory, manifest, prints, listed: Vec::new() };
-        artifact.listed = artifact.place().first(&artifact.manifest, &mut result.findings);
+        let mut artifact = Opened { target, how, directory, manifest, prints, looked: Looked::default() };
+        artifact.looked = artifact.place().first(&artifact.manifest, &mut result.findings);
         opened.push(artifact);
+    }
+    if !result.findings.is_empty() {
+        return result;
+    }
+    for artifact in &opened {
+        content::check(
+            &artifact.place(),
+            &artifact.manifest,
+            &artifact.looked,
+            &artifact.target.formats,
+            &mut result.findings,
+        );
     }
     if !result.findings.is_empty() {
         return result;
     }
     result.content_read = true;
     for artifact in &opened {
-        content(artifact, progress, &mut result.findings);
+        hash(artifact, progress, &mut result.findings);
     }
     for artifact in &opened {
-        let Opened { manifest, listed, .. } = artifact;
-        let find = |path: &str| manifest.find(path).map(|index| (index, listed[index]));
+        let Opened { manifest, looked, .. } = artifact;
+        let find = |path: &str| manifest.find(path).map(|index| (index, looked.prints[index]));
         let path = |index: usize| &*manifest.files()[index].path;
-        artifact.place().second(listed.len(), &find, &path, &mut result.findings);
+        artifact.place().second(looked.prints.len(), &find, &path, &mut result.findings);
     }
     result
 }
 
-fn content(opened: &Opened<'_>, progress: &mut Progress<'_>, findings: &mut Findings) {
-    let Opened { target, how, directory, manifest, prints, listed } = opened;
+fn hash(opened: &Opened<'_>, progress: &mut Progress<'_>, findings: &mut Findings) {
+    let Opened { target, how, directory, manifest, prints, looked } = opened;
     let artifact = &target.artifact;
     let hashing = manifest.hashing();
     let files = Listed::new(hashing, manifest.files().len(), |index| {
         let file = &manifest.files()[index];
-        (&*file.path, file.size, Some(listed[index]))
+        (looked.place(index, &file.path), file.size, Some(looked.prints[index]))
     });
     progress.begin(artifact, manifest.total_bytes());
     let mut on_result = |index: usize, result: Result<Digest, HashError>| {
@@ -122,7 +136,7 @@ fn content(opened: &Opened<'_>, progress: &mut Progress<'_>, findings: &mut Find
             Ok(found) if Some(found) == expected => {}
             Ok(found) => {
                 let expected = expected.map(|digest| digest.to_string()).unwrap_or_default();
-                findings.add(mismatch(artifact, directory, &files.get(index), &found, &expected));
+                findings.add(mismatch(artifact, path, directory, &files.get(index), &found, &expected));
             }
             Err(error) => findings.add(unhashed(artifact, path, &error)),
         }
@@ -136,8 +150,15 @@ fn content(opened: &Opened<'_>, progress: &mut Progress<'_>, findings: &mut Find
 }
 
 /// Another digest than the manifest says, and why, where that can be told.
-fn mismatch(artifact: &str, directory: &Beneath, resource: &Resource<'_>, found: &Digest, expected: &str) -> Finding {
-    let Resource { path, range, algorithm, .. } = resource;
+fn mismatch(
+    artifact: &str,
+    path: &str,
+    directory: &Beneath,
+    resource: &Resource<'_>,
+    found: &Digest,
+    expected: &str,
+) -> Finding {
+    let Resource { range, algorithm, .. } = resource;
     let of = match range {
         None => String::new(),
         Some(range) => format!(" of bytes {} to {}", range.start, range.end),
@@ -174,9 +195,15 @@ pub fn digest(name: &str, args: &DigestArgs, progress: &mut Progress<'_>) -> Res
     };
     let prints = Fingerprints::new(directory.fd());
     let how = How::on(args.threads);
-    let except = args.manifest.as_deref();
-    let place = Place { artifact: name, directory: &directory, except, prints: &prints, how: &how };
-    let (files, prints_of) = list(&place, args, &mut findings);
+    let place = Place {
+        artifact: name,
+        directory: &directory,
+        except: args.manifest.as_deref(),
+        layout: &args.layout,
+        prints: &prints,
+        how: &how,
+    };
+    let (files, looked) = list(&place, args, &mut findings);
     if !findings.is_empty() {
         return Err(findings);
     }
@@ -184,7 +211,7 @@ pub fn digest(name: &str, args: &DigestArgs, progress: &mut Progress<'_>) -> Res
     let bytes = hashing.algorithm.digest_bytes();
     let listed = Listed::new(hashing, files.len(), |index| {
         let File { path, size } = &files[index];
-        (&**path, *size, Some(prints_of[index]))
+        (looked.place(index, path), *size, Some(looked.prints[index]))
     });
     let mut digests = vec![0; listed.count() * bytes];
     progress.begin(name, files.iter().map(|file| file.size).sum());
@@ -198,8 +225,9 @@ pub fn digest(name: &str, args: &DigestArgs, progress: &mut Progress<'_>) -> Res
         let detail = format!("{results} of {} digests were computed", listed.count());
         findings.add(finding(Reason::UnreadableFile, name, "", detail));
     }
-    let find =
-        |path: &str| files.binary_search_by(|file| (*file.path).cmp(path)).ok().map(|index| (index, prints_of[index]));
+    let find = |path: &str| {
+        files.binary_search_by(|file| (*file.path).cmp(path)).ok().map(|index| (index, looked.prints[index]))
+    };
     place.second(files.len(), &find, &|index: usize| &*files[index].path, &mut findings);
     if !findings.is_empty() {
         return Err(findings);
@@ -213,26 +241,33 @@ pub fn digest(name: &str, args: &DigestArgs, progress: &mut Progress<'_>) -> Res
     })
 }
 
-/// The files of a directory, sorted by the bytes of their paths, and the fingerprint of each.
-fn list(place: &Place<'_>, args: &DigestArgs, findings: &mut Findings) -> (Vec<File>, Vec<Fingerprint>) {
+/// The files of a directory, sorted by the bytes of their paths, and how each was seen.
+fn list(place: &Place<'_>, args: &DigestArgs, findings: &mut Findings) -> (Vec<File>, Looked) {
     let name = place.artifact;
     let limit = args.max_files.unwrap_or(MAX_FILES as u64);
     let mut listed: Vec<(File, Fingerprint)> = Vec::new();
+    let mut places: Vec<Box<str>> = Vec::new();
     let mut bounds = Bounds::default();
-    let mut on_file = |path: &str, inode: &Inode, findings: &mut Findings| {
+    let mut on_file = |path: &str, at: &str, inode: &Inode, findings: &mut Findings| {
         if listed.len() as u64 == limit {
             let detail = format!("this is one file more than the {limit} that are allowed");
             return findings.add(finding(Reason::TooManyFiles, name, path, detail));
         }
         match bounds.add(path.len(), args.hashing.digests(inode.size)) {
-            Ok(()) => listed.push((File { path: path.into(), size: inode.size }, place.prints.of(inode))),
+            Ok(()) => {
+                listed.push((File { path: path.into(), size: inode.size }, place.prints.of(inode)));
+                if place.moves() {
+                    places.push(at.into());
+                }
+            }
             Err(error) => findings.add(finding(Reason::TooManyFiles, name, path, error.to_string())),
         }
     };
-    walk(place.directory, name, place.except, &mut on_file, findings);
+    place.walk(&mut on_file, findings);
+    // Where files have places, they come in order.
     listed.sort_unstable_by(|(a, _), (b, _)| a.path.cmp(&b.path));
     let prints = listed.iter().map(|(_, print)| *print).collect();
-    (listed.into_iter().map(|(file, _)| file).collect(), prints)
+    (listed.into_iter().map(|(file, _)| file).collect(), Looked::new(prints, places))
 }
 
 /// The files of a list as resources: one for each, or one for each of its shards.

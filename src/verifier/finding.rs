@@ -25,8 +25,12 @@ pub mod exit {
     /// Something is there that may not be part of an artifact: a link, a device, a FIFO, a socket, a mount, a name that is not
     /// UTF-8, a loop of directories.
     pub const REFUSED_TYPE: u8 = 23;
+    /// A file is of a format that the artifact does not allow, or is not what it claims to be.
+    pub const FORMAT: u8 = 24;
     /// Re-verification found that what was verified before is so no longer.
     pub const DRIFT: u8 = 25;
+    /// The directory is not laid out as the artifact says: a revision that is not there, links that lead elsewhere.
+    pub const LAYOUT: u8 = 26;
     /// Something could not be read, so that nothing can be said of it.
     pub const UNREADABLE: u8 = 30;
     /// `digest` only: there are more files than `--max-files` allows.
@@ -60,8 +64,22 @@ pub enum Reason {
     Grew,
     /// A file was written to, replaced, added or removed while the artifact was read.
     ChangedWhileRead,
+    /// A file of a format that the artifact does not allow.
+    FormatNotAllowed,
+    /// A file that claims a format and is malformed, or is of two formats at once.
+    MalformedContent,
     /// A file that the manifest does not list.
     ExtraFile,
+    /// Layout HuggingFaceCache: the revision is not there.
+    RevisionMissing,
+    /// Layout HuggingFaceCache: a link that leads out of the snapshot and its blobs.
+    LinkOutside,
+    /// Layout HuggingFaceCache: a link that leads nowhere.
+    LinkDangling,
+    /// Layout HuggingFaceCache: a link that leads in a circle.
+    LinkLoop,
+    /// Layout HuggingFaceCache: something in the repository directory that belongs to no file of the revision.
+    BesideSnapshot,
     /// A symbolic link.
     Symlink,
     /// A block or character device.
@@ -111,7 +129,11 @@ impl Reason {
             | Self::Truncated
             | Self::Grew
             | Self::ChangedWhileRead => exit::CONTENT_MISMATCH,
+            Self::FormatNotAllowed | Self::MalformedContent => exit::FORMAT,
             Self::ExtraFile => exit::EXTRA_FILE,
+            Self::RevisionMissing | Self::LinkOutside | Self::LinkDangling | Self::LinkLoop | Self::BesideSnapshot => {
+                exit::LAYOUT
+            }
             Self::Renamed | Self::CaseChanged | Self::MissingFile => exit::MISSING_FILE,
             Self::Symlink
             | Self::Device
@@ -151,9 +173,24 @@ impl Reason {
                 "find out who appends to the file, and restore it from a copy that verifies; sealed weights have no writer"
             }
             Self::ChangedWhileRead => "find out who writes to the volume; sealed weights have no writer",
+            Self::FormatNotAllowed => {
+                "convert the weights to a format of spec.formats and declare them as a new WeightArtifact; or, if the format is meant to be there, add it to spec.formats"
+            }
+            Self::MalformedContent => {
+                "do not load it: write the file again with the tool that made it, and declare the result as a new WeightArtifact"
+            }
             Self::ExtraFile => "remove it, or declare a new WeightArtifact that lists it",
             Self::MissingFile => {
                 "restore it from a copy that verifies, or correct locations[].path of the WeightArtifact"
+            }
+            Self::RevisionMissing => {
+                "correct spec.revision and locations[].path of the WeightArtifact: the path is the directory of one repository (models--ORGANISATION--NAME)"
+            }
+            Self::LinkOutside | Self::LinkDangling | Self::LinkLoop => {
+                "download the revision again into an empty cache: its links lead to blobs/ of the same repository"
+            }
+            Self::BesideSnapshot => {
+                "keep one revision in a repository directory: remove the others (hf cache rm), or download this one into a cache of its own"
             }
             Self::Symlink => "replace the link by the file it points to",
             Self::Device | Self::Fifo | Self::Socket | Self::UnknownType => {

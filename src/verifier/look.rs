@@ -1,7 +1,9 @@
 //! What is there, compared with what the manifest lists; and, after all was read, with what was there before.
 
+use super::args::Layout;
 use super::beneath::Beneath;
 use super::finding::{Finding, Findings, KEPT, Reason};
+use super::huggingface;
 use super::inode::{Fingerprint, Fingerprints, Inode};
 use super::manifest::Manifest;
 use super::pool::How;
@@ -15,41 +17,95 @@ pub struct Place<'a> {
     pub directory: &'a Beneath,
     /// Path of a file in it that is no part of it: its manifest.
     pub except: Option<&'a str>,
+    /// How the directory is laid out.
+    pub layout: &'a Layout,
     /// Makes the fingerprints.
     pub prints: &'a Fingerprints,
     /// How files are read, where one has to be.
     pub how: &'a How,
 }
 
+/// What is called for each file: its name in the manifest, where it is in the directory, and what the kernel says of it.
+pub type OnFile<'a> = dyn FnMut(&str, &str, &Inode, &mut Findings) + 'a;
+
+/// How the files of a list were seen, in its order.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// The fingerprint of each.
+    pub prints: Vec<Fingerprint>,
+    /// Where each is; empty where each is at its path.
+    places: Vec<Box<str>>,
+}
+
+impl Looked {
+    /// How files were seen, and where they are unless each is at its path.
+    pub fn new(prints: Vec<Fingerprint>, places: Vec<Box<str>>) -> Self {
+        Self { prints, places }
+    }
+
+    /// Where the file at this index is, of which this is the path.
+    pub fn place<'a>(&'a self, index: usize, path: &'a str) -> &'a str {
+        self.places.get(index).map_or(path, |place| &**place)
+    }
+}
+
 impl Place<'_> {
+    /// Whether files may be elsewhere than at their paths.
+    pub fn moves(&self) -> bool {
+        *self.layout != Layout::Directory
+    }
+
+    /// Calls `on_file` for each file of the artifact. Returns whether it saw everything.
+    pub fn walk(&self, on_file: &mut OnFile<'_>, findings: &mut Findings) -> bool {
+        match self.layout {
+            Layout::Directory => {
+                let mut on_file =
+                    |path: &str, inode: &Inode, findings: &mut Findings| on_file(path, path, inode, findings);
+                walk(self.directory, self.artifact, self.except, &mut on_file, findings)
+            }
+            Layout::HuggingFaceCache { revision } => {
+                let files = huggingface::snapshot(self.directory, self.artifact, revision, self.except, findings);
+                let complete = files.is_some();
+                for file in files.into_iter().flatten() {
+                    on_file(&file.path, &file.place, &file.inode, findings);
+                }
+                complete
+            }
+        }
+    }
+
     fn finding(&self, reason: Reason, path: &str, detail: impl Into<String>) -> Finding {
         Finding { reason, artifact: self.artifact.into(), path: path.into(), detail: detail.into() }
     }
 
-    /// Compares names and sizes with the manifest. Returns the fingerprint of each file, in the order of the manifest.
-    pub fn first(&self, manifest: &Manifest, findings: &mut Findings) -> Vec<Fingerprint> {
+    /// Compares names and sizes with the manifest. Returns how each file was seen, in the order of the manifest.
+    pub fn first(&self, manifest: &Manifest, findings: &mut Findings) -> Looked {
         let files = manifest.files();
         let mut seen = vec![None; files.len()];
+        let mut places = vec![Box::<str>::default(); if self.moves() { files.len() } else { 0 }];
         // Some files too many are kept back: each may be a missing one under another name.
-        let mut extra: Vec<(String, u64)> = Vec::new();
-        let mut on_file = |path: &str, inode: &Inode, findings: &mut Findings| {
+        let mut extra: Vec<(String, String, u64)> = Vec::new();
+        let mut on_file = |path: &str, place: &str, inode: &Inode, findings: &mut Findings| {
             let Some(index) = manifest.find(path) else {
                 if extra.len() < KEPT {
-                    return extra.push((path.to_owned(), inode.size));
+                    return extra.push((path.to_owned(), place.to_owned(), inode.size));
                 }
                 return findings.add(self.extra(path));
             };
             seen[index] = Some(self.prints.of(inode));
+            if let Some(slot) = places.get_mut(index) {
+                *slot = place.into();
+            }
             let (size, expected) = (inode.size, files[index].size);
             if size != expected {
                 let detail = format!("it has {size} bytes, the manifest says {expected}");
                 findings.add(self.finding(Reason::SizeMismatch, path, detail));
             }
         };
-        let complete = walk(self.directory, self.artifact, self.except, &mut on_file, findings);
+        let complete = self.walk(&mut on_file, findings);
         let missing = files.iter().enumerate().filter(|(index, _)| complete && seen[*index].is_none());
         for (index, file) in missing {
-            match extra.iter().position(|(path, size)| *size == file.size && self.holds(path, manifest, index)) {
+            match extra.iter().position(|(_, place, size)| *size == file.size && self.holds(place, manifest, index)) {
                 Some(at) => findings.add(self.renamed(&file.path, &extra.remove(at).0)),
                 None => {
                     let detail = "the manifest lists it, and it is not there";
@@ -57,8 +113,8 @@ impl Place<'_> {
                 }
             }
         }
-        extra.iter().for_each(|(path, _)| findings.add(self.extra(path)));
-        seen.into_iter().map(Option::unwrap_or_default).collect()
+        extra.iter().for_each(|(path, ..)| findings.add(self.extra(path)));
+        Looked::new(seen.into_iter().map(Option::unwrap_or_default).collect(), places)
     }
 
     fn extra(&self, path: &str) -> Finding {
@@ -94,7 +150,7 @@ impl Place<'_> {
     ) {
         let mut seen = vec![false; count];
         let changed = |path: &str, detail: &str| self.finding(Reason::ChangedWhileRead, path, detail);
-        let mut on_file = |path: &str, inode: &Inode, findings: &mut Findings| match find(path) {
+        let mut on_file = |path: &str, _: &str, inode: &Inode, findings: &mut Findings| match find(path) {
             None => findings.add(changed(path, "was added while the artifact was read")),
             Some((index, before)) => {
                 seen[index] = true;
@@ -103,7 +159,7 @@ impl Place<'_> {
                 }
             }
         };
-        if walk(self.directory, self.artifact, self.except, &mut on_file, findings) {
+        if self.walk(&mut on_file, findings) {
             for (index, _) in seen.iter().enumerate().filter(|(_, seen)| !**seen) {
                 findings.add(changed(paths(index), "was removed while the artifact was read"));
             }

@@ -83,6 +83,19 @@ const ARTIFACT_CASES: &[Case] = &[
         "metadata: {name: a23456789-123456789-123456789-123456789-123456789-123456789-1234}",
         "the name of a WeightArtifact has at most 63 characters",
     ),
+    // Layout and formats.
+    accepted("spec: {layout: Directory}"),
+    accepted("spec: {layout: HuggingFaceCache, revision: 0123456789abcdef0123456789abcdef01234567}"),
+    refused("spec: {layout: HuggingFaceCache}", "revision is required with layout: HuggingFaceCache"),
+    refused(
+        "spec: {revision: 0123456789abcdef0123456789abcdef01234567}",
+        "revision is required with layout: HuggingFaceCache",
+    ),
+    refused("spec: {layout: HuggingFaceCache, revision: main}", "spec.revision"),
+    accepted("spec: {formats: [Safetensors, GGUF]}"),
+    refused("spec: {formats: []}", "spec.formats"),
+    refused("spec: {formats: [safetensors]}", "spec.formats"),
+    refused("spec: {formats: [GGUF, GGUF]}", "Duplicate value"),
     // Digest and manifest.
     accepted("spec: {manifestDigest: null, manifest: null}"),
     accepted("spec: {manifestDigest: null}"),

@@ -221,6 +221,8 @@ fn path_narrows_to_a_directory_of_the_volume() {
         root: outer.path().into(),
         path: Some("v3".into()),
         manifest: ManifestArg::Path(DEFAULT_PATH.into()),
+        layout: Default::default(),
+        formats: Vec::new(),
     };
     assert_eq!(findings(&target), []);
     assert_eq!(findings(&Target { path: Some("v4".into()), ..target.clone() }), one(Reason::MissingFile, "v4"));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use weightlock::verifier::algorithm::Hashing;
-use weightlock::verifier::args::{DigestArgs, ManifestArg, Target};
+use weightlock::verifier::args::{DigestArgs, Layout, ManifestArg, Target};
 use weightlock::verifier::engine::{digest, verify};
 use weightlock::verifier::finding::Reason;
 use weightlock::verifier::manifest::{DEFAULT_PATH, Hash, Manifest};
@@ -25,6 +25,7 @@ pub fn digest_args(root: &Path) -> DigestArgs {
         manifest: Some(DEFAULT_PATH.into()),
         hashing: Hashing::default(),
         threads: None,
+        layout: Layout::Directory,
         max_files: None,
         write_manifest: false,
     }
@@ -68,6 +69,8 @@ impl Volume {
             root: self.dir.path().into(),
             path: None,
             manifest: ManifestArg::Path(DEFAULT_PATH.into()),
+            layout: Layout::Directory,
+            formats: Vec::new(),
         }
     }
 

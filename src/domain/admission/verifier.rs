@@ -82,6 +82,13 @@ pub(super) fn plan<'a>(assessment: &Assessment<'a>) -> Plan<'a> {
                     plan.args.extend(["--manifest-inline".to_owned(), canonical_manifest(files)])
                 }
             }
+            if let Some(revision) = &artifact.content.revision {
+                plan.args.extend(["--layout", "HuggingFaceCache", "--revision", revision].map(str::to_owned));
+            }
+            if !artifact.content.formats.is_empty() {
+                let names: Vec<&str> = artifact.content.formats.iter().map(|format| format.name()).collect();
+                plan.args.extend(["--formats".to_owned(), names.join(",")]);
+            }
         }
     }
     plan

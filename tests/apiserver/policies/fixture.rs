@@ -214,6 +214,7 @@ fn world(fixture: &Fixture, uids: &std::collections::BTreeMap<String, String>) -
             name: name.into(),
             digest: None,
             manifest: Manifest::Path("m".into()),
+            content: Default::default(),
             locations: vec![location],
             permitted: [permitted.to_string()].into(),
             producers: vec![],

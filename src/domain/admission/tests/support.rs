@@ -66,6 +66,7 @@ pub fn small() -> World {
             name: "orion".into(),
             digest: Some(DIGEST.into()),
             manifest: Manifest::Path(".weightlock/manifest.json".into()),
+            content: Default::default(),
             locations: vec![
                 ArtifactLocation {
                     name: "serving".into(),

@@ -1,0 +1,295 @@
+//! The layout of Hugging Face's cache: one repository in a directory, where a snapshot is a tree of links into `blobs/`.
+//!
+//! The artifact is one revision: the tree `snapshots/<revision>` with each link replaced by the file it leads to. A link may
+//! lead to a blob or within its snapshot, and nowhere else. The server mounts the whole directory, so all that is in it is
+//! looked at: what belongs to another revision, or to none, is refused. What the library itself keeps beside snapshots is
+//! known and checked: `refs` that name this revision, and empty files (`.no_exist`, locks).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Dir, FileType, readlinkat};
+use rustix::io::Errno;
+
+use super::beneath::{Beneath, OpenError};
+use super::finding::{Finding, Findings, Reason};
+use super::inode::Inode;
+use super::manifest::check_path;
+use super::walk::unread;
+
+/// How many links in a row are followed.
+const MAX_LINKS: usize = 8;
+/// Longest content of a ref: a commit and a line's end.
+const MAX_REF: u64 = 128;
+
+/// A file of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotFile {
+    /// Its name within the snapshot.
+    pub path: String,
+    /// Where its bytes are, relative to the repository directory; there is no link on the way.
+    pub place: String,
+    /// What the kernel says of it.
+    pub inode: Inode,
+}
+
+/// Whether a text is a commit, as snapshots are named.
+pub fn is_revision(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+struct Search<'a> {
+    root: &'a Beneath,
+    artifact: &'a str,
+    revision: &'a str,
+    manifest: Option<&'a str>,
+    findings: &'a mut Findings,
+    pending: Vec<String>,
+    /// Names of each inode that has several: how many there are, how many were met, the first.
+    links: BTreeMap<(u64, u64), (u64, u64, String)>,
+    blobs: BTreeSet<String>,
+    files: Vec<SnapshotFile>,
+    complete: bool,
+}
+
+/// Everything of one revision, sorted by name, or what is wrong with the repository directory. The file at `manifest`, which
+/// describes the snapshot, may be beside it.
+pub fn snapshot(
+    root: &Beneath,
+    artifact: &str,
+    revision: &str,
+    manifest: Option<&str>,
+    findings: &mut Findings,
+) -> Option<Vec<SnapshotFile>> {
+    let before = findings.total();
+    let directory = format!("snapshots/{revision}");
+    if let Err(OpenError::Missing) = root.open_directory(&directory) {
+        let detail = "there is no such snapshot in the repository directory".into();
+        findings.add(Finding { reason: Reason::RevisionMissing, artifact: artifact.into(), path: directory, detail });
+        return None;
+    }
+    let mut search = Search {
+        root,
+        artifact,
+        revision,
+        manifest,
+        findings,
+        pending: vec![String::new()],
+        links: BTreeMap::new(),
+        blobs: BTreeSet::new(),
+        files: Vec::new(),
+        complete: true,
+    };
+    while let Some(directory) = search.pending.pop() {
+        search.directory(&directory);
+        if search.findings.are_enough() {
+            return None;
+        }
+    }
+    search.finish();
+    let Search { mut files, complete, .. } = search;
+    files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    (complete && findings.total() == before).then_some(files)
+}
+
+impl Search<'_> {
+    fn add(&mut self, reason: Reason, path: &str, detail: impl Into<String>) {
+        self.findings.add(Finding { reason, artifact: self.artifact.into(), path: path.into(), detail: detail.into() });
+    }
+
+    fn directory(&mut self, path: &str) {
+        let opened = self.root.open_directory(path).and_then(|fd| Ok((Dir::read_from(&fd)?, fd)));
+        let (mut entries, fd) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.complete = false;
+                return self.unopened(path, error, Reason::UnreadableDirectory);
+            }
+        };
+        while let Some(entry) = entries.read() {
+            match entry {
+                Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
+                Ok(entry) => self.entry(&fd, path, entry.file_name().to_bytes()),
+                Err(error) => {
+                    self.complete = false;
+                    return self.add(Reason::UnreadableDirectory, path, format!("cannot be listed: {error}"));
+                }
+            }
+        }
+    }
+
+    fn unopened(&mut self, path: &str, error: OpenError, other: Reason) {
+        let reason = match error {
+            OpenError::Symlink => Reason::Symlink,
+            OpenError::MountPoint => Reason::MountPoint,
+            OpenError::Missing => Reason::ChangedWhileRead,
+            OpenError::Other(_) => other,
+        };
+        self.add(reason, path, format!("cannot be opened: {error}"));
+    }
+
+    fn entry(&mut self, directory: &OwnedFd, parent: &str, name: &[u8]) {
+        let join = |name: &str| if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") };
+        let Ok(text) = std::str::from_utf8(name) else {
+            let path = join(&String::from_utf8_lossy(name));
+            return self.add(Reason::NonUtf8Name, &path, format!("its name is the bytes {}", name.escape_ascii()));
+        };
+        let path = join(text);
+        let inode = match Inode::at(directory.as_fd(), text) {
+            Ok(inode) => inode,
+            Err(Errno::NOENT) => {
+                return self.add(Reason::ChangedWhileRead, &path, "went away while its directory was read");
+            }
+            Err(error) => return self.add(unread(error), &path, format!("cannot be examined: {error}")),
+        };
+        match inode.file_type() {
+            FileType::Directory if check_path(&path).is_ok() => self.pending.push(path),
+            FileType::Directory => self.add(Reason::UnreadableDirectory, &path, "is nested deeper than 4095 bytes"),
+            FileType::RegularFile => self.regular(path, inode),
+            FileType::Symlink => self.link(path),
+            FileType::BlockDevice | FileType::CharacterDevice => self.add(Reason::Device, &path, "is a device"),
+            FileType::Fifo => self.add(Reason::Fifo, &path, "is a FIFO"),
+            FileType::Socket => self.add(Reason::Socket, &path, "is a socket"),
+            FileType::Unknown => self.add(Reason::UnknownType, &path, "is of a type that is not known"),
+        }
+    }
+
+    /// The name within the snapshot, if it is in it.
+    fn within_snapshot<'p>(&self, path: &'p str) -> Option<&'p str> {
+        path.strip_prefix("snapshots/")?.strip_prefix(self.revision)?.strip_prefix('/')
+    }
+
+    fn regular(&mut self, path: String, inode: Inode) {
+        if inode.links > 1 {
+            let names = self.links.entry((inode.device, inode.number)).or_insert((inode.links, 0, path.clone()));
+            names.1 += 1;
+        }
+        let size = inode.size;
+        if let Some(name) = self.within_snapshot(&path) {
+            self.files.push(SnapshotFile { path: name.into(), place: path, inode });
+        } else if self.manifest == Some(&*path) {
+            // It says what the snapshot is.
+        } else if path.starts_with("refs/") {
+            self.reference(&path, size);
+        } else if size == 0 && is_housekeeping(&path) {
+            // It holds nothing.
+        } else if path.starts_with("blobs/") {
+            self.blobs.insert(path);
+        } else {
+            self.beside(&path);
+        }
+    }
+
+    fn beside(&mut self, path: &str) {
+        let detail = format!("it is no part of snapshots/{}, and the server could read it", self.revision);
+        self.add(Reason::BesideSnapshot, path, detail);
+    }
+
+    /// A branch or tag: it may name this revision only, since there is no other.
+    fn reference(&mut self, path: &str, size: u64) {
+        let read = || -> Result<Vec<u8>, OpenError> {
+            let file = self.root.open_file(path)?;
+            let mut bytes = vec![0; MAX_REF as usize + 1];
+            let count = rustix::io::retry_on_intr(|| rustix::io::pread(&file, &mut bytes[..], 0))?;
+            bytes.truncate(count);
+            Ok(bytes)
+        };
+        match read() {
+            Ok(bytes) if size <= MAX_REF && bytes.trim_ascii() == self.revision.as_bytes() => {}
+            Ok(_) => {
+                let detail = format!("it does not name the revision {}", self.revision);
+                self.add(Reason::BesideSnapshot, path, detail);
+            }
+            Err(error) => self.unopened(path, error, Reason::UnreadableFile),
+        }
+    }
+
+    fn link(&mut self, path: String) {
+        if self.within_snapshot(&path).is_none() {
+            return self.beside(&path);
+        }
+        match self.resolve(&path) {
+            Ok((place, inode)) => {
+                let name = self.within_snapshot(&path).unwrap_or_default().to_owned();
+                self.files.push(SnapshotFile { path: name, place, inode });
+            }
+            Err((reason, detail)) => self.add(reason, &path, detail),
+        }
+    }
+
+    /// Where a link ends, one link after the other: each is read, never followed by the kernel.
+    fn resolve(&self, link: &str) -> Result<(String, Inode), (Reason, String)> {
+        let mut at = link.to_owned();
+        for _ in 0..=MAX_LINKS {
+            let (parent, name) = at.rsplit_once('/').unwrap_or(("", &at));
+            let failed = |error: OpenError| match error {
+                OpenError::Missing => (Reason::LinkDangling, format!("it leads to {at:?}, which is not there")),
+                OpenError::Symlink => (Reason::LinkOutside, format!("it leads to {at:?}, through a linked directory")),
+                OpenError::MountPoint => (Reason::MountPoint, format!("it leads to {at:?}, on another file system")),
+                OpenError::Other(error) => (unread(error), format!("it leads to {at:?}: {error}")),
+            };
+            let directory = self.root.open_directory(parent).map_err(failed)?;
+            let inode = Inode::at(directory.as_fd(), name).map_err(|error| failed(error.into()))?;
+            match inode.file_type() {
+                FileType::Symlink => {
+                    let target = readlinkat(&directory, name, Vec::new()).map_err(|error| failed(error.into()))?;
+                    at = step(parent, target.to_bytes())?;
+                }
+                FileType::RegularFile if at.starts_with("blobs/") || self.within_snapshot(&at).is_some() => {
+                    return Ok((at, inode));
+                }
+                FileType::RegularFile => {
+                    let detail = format!("it leads to {at:?}, which is neither a blob nor in the snapshot");
+                    return Err((Reason::LinkOutside, detail));
+                }
+                _ => return Err((Reason::Symlink, format!("it leads to {at:?}, which is no regular file"))),
+            }
+        }
+        Err((Reason::LinkLoop, format!("it leads through more than {MAX_LINKS} links, or in a circle")))
+    }
+
+    fn finish(&mut self) {
+        let used: BTreeSet<&str> = self.files.iter().map(|file| file.place.as_str()).collect();
+        let unused: Vec<String> = self.blobs.iter().filter(|blob| !used.contains(blob.as_str())).cloned().collect();
+        for blob in unused {
+            self.beside(&blob);
+        }
+        if self.complete {
+            for (names, met, path) in std::mem::take(&mut self.links).into_values() {
+                if met < names {
+                    let detail = format!("{} of its {names} names are elsewhere", names - met);
+                    self.add(Reason::HardLinkOutside, &path, detail);
+                }
+            }
+        }
+    }
+}
+
+/// Where a link in a directory leads. `..` counts only at its beginning: there every directory is a real one.
+fn step(directory: &str, target: &[u8]) -> Result<String, (Reason, String)> {
+    let outside =
+        |why: &str| (Reason::LinkOutside, format!("it leads to {:?}, {why}", target.escape_ascii().to_string()));
+    let Ok(text) = std::str::from_utf8(target) else { return Err(outside("which is not UTF-8")) };
+    if text.starts_with('/') {
+        return Err(outside("which is an absolute path"));
+    }
+    let mut steps: Vec<&str> = directory.split('/').filter(|step| !step.is_empty()).collect();
+    let mut descended = false;
+    for step in text.split('/').filter(|step| !matches!(*step, "" | ".")) {
+        if step != ".." {
+            descended = true;
+            steps.push(step);
+        } else if descended || steps.pop().is_none() {
+            return Err(outside("out of the repository directory"));
+        }
+    }
+    let path = steps.join("/");
+    if check_path(&path).is_err() { Err(outside("which is no file")) } else { Ok(path) }
+}
+
+/// Whether the library keeps an empty file there: marks of files that a revision does not have, and locks.
+fn is_housekeeping(path: &str) -> bool {
+    path.starts_with(".no_exist/")
+        || path.starts_with(".locks/")
+        || (path.starts_with("blobs/") && path.ends_with(".lock"))
+}
