@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use blake3::hazmat::ChainingValue;
 
@@ -22,8 +22,10 @@ use super::subtree;
 /// Most threads, whatever the machine has: each has a buffer, and no storage feeds more.
 pub const MAX_THREADS: usize = 64;
 const STACK_BYTES: usize = 256 << 10;
-/// Results that wait to be taken.
-const RESULTS: usize = 256;
+/// Results that are handed over at once: to wake the receiver for each costs more than to hash a small file.
+const BATCH: usize = 64;
+/// Batches that wait to be taken.
+const BATCHES: usize = 64;
 const TICK: Duration = Duration::from_millis(200);
 /// From this size on resources are hashed the largest first, so that no thread is left with a large one at the end; below it
 /// in the order in which they are listed, which is kinder to disks.
@@ -110,13 +112,22 @@ pub fn hash_all(
     let mut results = 0;
     let threads = how.threads.min(work.most_threads()).max(1);
     std::thread::scope(|scope| {
-        let (sender, receiver) = sync_channel(RESULTS);
+        let (sender, receiver) = sync_channel(BATCHES);
         let mut started = 0;
         for _ in 0..threads {
             let (work, sender) = (&work, sender.clone());
             let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, move || {
+                let (mut batch, mut last) = (Vec::with_capacity(BATCH), Instant::now());
                 // The receiver outlives the threads.
-                work.run(&mut |index, result| drop(sender.send((index, result))));
+                let send = |batch: &mut Vec<_>| drop(sender.send(std::mem::take(batch)));
+                work.run(&mut |index, result| {
+                    batch.push((index, result));
+                    if batch.len() == BATCH || last.elapsed() >= TICK {
+                        send(&mut batch);
+                        last = Instant::now();
+                    }
+                });
+                send(&mut batch);
             });
             started += usize::from(thread.is_ok());
         }
@@ -131,9 +142,9 @@ pub fn hash_all(
         }
         loop {
             match receiver.recv_timeout(TICK) {
-                Ok((index, result)) => {
-                    on_result(index, result);
-                    results += 1;
+                Ok(batch) => {
+                    results += batch.len();
+                    batch.into_iter().for_each(|(index, result)| on_result(index, result));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,

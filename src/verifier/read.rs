@@ -16,6 +16,8 @@ pub const BUFFER_BYTES: usize = 256 << 10;
 /// How far ahead the kernel is asked to read, in bytes.
 const WINDOW_BYTES: u64 = 8 << 20;
 const PAGE: u64 = 4096;
+/// `RWF_DONTCACHE` of Linux: pages that a read brings into the cache leave it again, those that were in it stay.
+const DONT_CACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
 /// What becomes of the page cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,7 +25,7 @@ pub enum Cache {
     /// What was read stays: the server reads it next.
     #[default]
     Keep,
-    /// What was not cached before is not cached after.
+    /// What was not cached before is not cached after, as far as the kernel can tell.
     Spare,
 }
 
@@ -82,6 +84,7 @@ pub struct Reader<'a> {
     start: usize,
     length: usize,
     cache: Cache,
+    dont_cache: bool,
     pace: Option<&'a Pace>,
 }
 
@@ -91,7 +94,7 @@ impl<'a> Reader<'a> {
         let length = pace.map_or(BUFFER_BYTES, Pace::step);
         let buffer = vec![0; length + PAGE as usize];
         let start = buffer.as_ptr().align_offset(PAGE as usize).min(PAGE as usize);
-        Self { buffer, start, length, cache, pace }
+        Self { buffer, start, length, cache, dont_cache: cache == Cache::Spare, pace }
     }
 
     /// Reads the range of a file that had `size` bytes when it was opened, and hands on what it reads, in order.
@@ -151,9 +154,12 @@ impl<'a> Reader<'a> {
         if self.cache == Cache::Keep {
             return retry_on_intr(|| pread(file, &mut *buffer, at));
         }
-        // What can be read without waiting was cached by somebody else, and stays.
-        if let Ok(count @ 1..) = preadv2(file, &mut [IoSliceMut::new(buffer)], at, ReadWriteFlags::NOWAIT) {
-            return Ok(count);
+        if self.dont_cache {
+            match retry_on_intr(|| preadv2(file, &mut [IoSliceMut::new(&mut *buffer)], at, DONT_CACHE)) {
+                // Linux before 6.14, and file systems that do not know it.
+                Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS | Errno::PERM) => self.dont_cache = false,
+                done => return done,
+            }
         }
         let count = retry_on_intr(|| pread(file, &mut *buffer, at))?;
         // Pages that a process has mapped are kept by the kernel all the same.

@@ -65,6 +65,7 @@ pub fn summary(manifest: &Manifest) -> Summary {
 
 /// Prints a manifest; its files only where `files` says so.
 pub fn write(manifest: &Manifest, files: bool, target: &mut dyn Write) -> io::Result<()> {
+    let mut target = io::BufWriter::new(target);
     if files {
         for index in 0..manifest.files().len() {
             writeln!(target, "{FILE_MARK}{}", serde_json::to_string(&Entry::new(manifest, index))?)?;
