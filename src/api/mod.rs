@@ -10,12 +10,14 @@ mod definition;
 mod environment;
 mod incident;
 mod index;
+mod reverification;
 
 pub use artifact::*;
 pub use definition::{definitions, to_yaml};
 pub use environment::*;
 pub use incident::*;
 pub use index::*;
+pub use reverification::*;
 
 /// The API group of every custom resource of Weightlock.
 pub const GROUP: &str = "weightlock.dev";

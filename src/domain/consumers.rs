@@ -311,8 +311,7 @@ mod tests {
         pod["spec"]["initContainers"][0]["name"] = json!(REVERIFIER);
         pod["status"]["initContainerStatuses"][0]["name"] = json!(REVERIFIER);
         assert_eq!(drift(&pod, "orion-70b", DIGEST), None);
-        pod["status"]["initContainerStatuses"][0]["lastState"] =
-            json!({"terminated": {"exitCode": 25, "message": "Drift in WeightArtifact \"orion-70b\""}});
+        pod["status"]["initContainerStatuses"][0]["lastState"] = json!({"terminated": {"exitCode": 25, "message": "Drifted (exit code 25): 1 finding in WeightArtifact \"orion-70b\""}});
         assert_eq!(drift(&pod, "orion-70b", DIGEST).map(|drift| drift.exit_code), Some(25));
         assert_eq!(drift(&pod, "orion-70b", "sha256:0000"), None);
         assert_eq!(drift(&pod, "lora", DIGEST), None);

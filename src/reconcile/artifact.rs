@@ -12,13 +12,13 @@ use super::{
     events,
     members::name_some,
     observed::typed,
-    tampering,
+    sealing, tampering,
     verification::{self, Holder},
 };
 use crate::{
     api::{EffectivePermissions, LocationStatus, Verifications, WeightArtifact, WeightArtifactStatus},
     domain::{
-        World, admission, consumers, index_plan,
+        World, index_plan,
         world::{Artifact, LocationSource, Manifest},
     },
     index::convert,
@@ -73,7 +73,7 @@ fn status(
     let mut wanted = vec![
         Wanted::yes("Accepted", "Accepted", "The declaration is in force."),
         locations_resolved(&located),
-        sealed(artifact, &writers(context, artifact)),
+        sealing::condition(artifact, &sealing::writers(context, artifact)),
         enforced(index_plan::enforced(world, artifact), context.in_force.artifact(&artifact.name)),
         verified(artifact, &verifications),
         tampering::condition(world, artifact),
@@ -164,50 +164,6 @@ fn locations_resolved(located: &[Located]) -> Wanted {
         worst.status.problem.as_deref().unwrap_or("it is not resolved")
     );
     Wanted::no(KIND, if worst.state == State::Moved { "LocationMoved" } else { "Pending" }, text)
-}
-
-/// The pods that run and can write the storage of an artifact.
-fn writers(context: &Context, artifact: &Artifact) -> Vec<String> {
-    let world = &context.world;
-    let pods = context.pods_with(&artifact.name).iter().filter_map(|key| Some((key, world.pods.get(key)?)));
-    pods.filter(|(_, pod)| !consumers::stopped(pod))
-        .filter_map(|((namespace, name), pod)| {
-            Some(format!("pod {namespace}/{name}, {}", admission::writes(world, namespace, pod, &artifact.name)?))
-        })
-        .collect()
-}
-
-fn sealed(artifact: &Artifact, writers: &[String]) -> Wanted {
-    const KIND: &str = "Sealed";
-    match (artifact.sealed(), artifact.frozen, writers) {
-        (true, _, []) => Wanted::yes(
-            KIND,
-            "Sealed",
-            "The content is pinned by spec.manifestDigest, and no pod that runs can write it.",
-        ),
-        (true, _, writers) => {
-            let text = format!(
-                "Pods that run can write the storage of the sealed weights: {}. Remedy: delete these pods. What they change is found when the weights are verified next.",
-                name_some(writers)
-            );
-            Wanted::no(KIND, "WriterRunning", text)
-        }
-        (false, true, []) => Wanted::no(
-            KIND,
-            "Frozen",
-            "Nobody writes the weights; spec.manifestDigest is not set yet (kubectl weightlock seal sets it).",
-        ),
-        (false, true, writers) => Wanted::no(
-            KIND,
-            "Freezing",
-            format!("Pods that write still run: {}. No new one starts.", name_some(writers)),
-        ),
-        (false, false, _) => Wanted::no(
-            KIND,
-            "Open",
-            "Pods of its producers (spec.producers) may write the weights, and nobody else mounts them, until they are sealed.",
-        ),
-    }
 }
 
 fn enforced(wanted: bool, in_force: bool) -> Wanted {
@@ -365,33 +321,6 @@ mod tests {
         assert!(good.holds() && good.message.contains("as kubelets reported it"), "{}", good.message);
         let bad = verified(&artifact, &count(1, Some("pod a/b: w.bin differs")));
         assert_eq!((bad.reason, bad.holds()), ("VerificationFailed", false));
-    }
-
-    #[test]
-    fn what_runs_and_writes_sealed_weights_is_named() {
-        let artifact = |digest: Option<&str>, frozen| Artifact {
-            name: "orion".into(),
-            digest: digest.map(Into::into),
-            manifest: Manifest::Path("m".into()),
-            content: Default::default(),
-            locations: vec![],
-            permitted: Default::default(),
-            producers: vec![],
-            frozen,
-            effort: None,
-            contact: String::new(),
-        };
-        let writer = ["pod lab/train-0, container \"t\" (volume \"w\")".to_string()];
-        let of = |digest, frozen, writers: &[String]| sealed(&artifact(digest, frozen), writers);
-        assert_eq!(of(None, false, &writer).reason, "Open");
-        assert_eq!(of(None, true, &writer).reason, "Freezing");
-        assert_eq!(of(None, true, &[]).reason, "Frozen");
-        assert!(of(Some("sha256:0"), true, &[]).holds());
-        let written = of(Some("sha256:0"), true, &writer);
-        assert_eq!((written.reason, written.holds()), ("WriterRunning", false));
-        assert!(written.message.contains("pod lab/train-0, container \"t\""), "{}", written.message);
-        let condition = ready(&[Wanted::yes("LocationsResolved", "Resolved", ""), written], &[], &[]);
-        assert_eq!(condition.reason, "WriterRunning");
     }
 
     #[test]

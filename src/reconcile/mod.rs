@@ -21,6 +21,7 @@ pub mod policies;
 mod repair;
 mod schedule;
 mod scope;
+mod sealing;
 mod tampering;
 pub mod uninstall;
 mod verification;

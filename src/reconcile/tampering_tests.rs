@@ -38,7 +38,7 @@ fn pod(world: &World) -> Value {
     };
     let mut pod = admission::shape(world, &request).object.unwrap();
     let ended = json!({"terminated": {"exitCode": 25, "finishedAt": "2026-01-01T00:00:00Z",
-        "message": "Drift (exit code 25): 1 finding in WeightArtifact \"orion\"\n[HashMismatch] \"w.bin\": changed\n"}});
+        "message": "Drifted (exit code 25): 1 finding in WeightArtifact \"orion\"\n[HashMismatch] \"w.bin\": changed\n"}});
     pod["status"] = json!({"initContainerStatuses": [{"name": "weightlock-reverify", "lastState": ended}]});
     pod
 }

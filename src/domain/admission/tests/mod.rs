@@ -4,11 +4,13 @@
 
 mod support;
 
+mod again;
 mod hardening;
 mod identity;
 mod modes;
 mod properties;
 mod running;
+mod sealing;
 mod shape;
 mod verification;
 
@@ -17,10 +19,12 @@ use crate::domain::rules::Ring;
 #[test]
 fn every_rule_has_its_test() {
     let tests = [
+        include_str!("again.rs"),
         include_str!("hardening.rs"),
         include_str!("identity.rs"),
         include_str!("modes.rs"),
         include_str!("running.rs"),
+        include_str!("sealing.rs"),
         include_str!("verification.rs"),
     ];
     // Rules of ring 1 alone are tested against an API server.

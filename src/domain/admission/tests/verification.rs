@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::support::*;
 use crate::api::Mode;
-use crate::domain::world::{Effort, Incident, IncidentSubject, Reverify, World};
+use crate::domain::world::{Effort, World};
 
 /// The pod as the mutation leaves it, then changed at a pointer.
 fn tampered(pointer: &str, value: Value) -> Value {
@@ -132,86 +132,6 @@ fn wl_305_raw_block_devices() {
 }
 
 #[test]
-fn wl_306_sealed_weights_have_no_writer() {
-    const READ_ONLY: &str = "/spec/containers/0/volumeMounts/0/readOnly";
-    let sealed = with_run(|a| {
-        a.digest = Some(DIGEST.into());
-        a.permitted.insert("training".into());
-    });
-    // What it wrote yesterday is not made read-only behind its back.
-    let decision = admit(&sealed, "lab", &trainer());
-    refused(&decision, &["WL-306"], "WeightArtifact \"run\" is in it and is sealed");
-    passes(&admit(&sealed, "lab", &set(trainer(), READ_ONLY, json!(true))));
-    // Who is no producer reads, as ever.
-    let mut readers = sealed.clone();
-    readers.environments.get_mut("training").unwrap().members[0].service_accounts.insert("viewer".into());
-    passes(&admit(&readers, "lab", &set(trainer(), "/spec/serviceAccountName", json!("viewer"))));
-    // Where it is not permitted, its producers have lost it.
-    let lost = with_run(|a| a.digest = Some(DIGEST.into()));
-    assert_eq!(ids(&admit(&lost, "lab", &trainer())), ["WL-101", "WL-306"]);
-}
-
-#[test]
-fn wl_306_open_weights_are_written_by_their_producers_only() {
-    let mut world = making();
-    world.environments.get_mut("training").unwrap().members[0].service_accounts.insert("viewer".into());
-    let decision = admit(&world, "lab", &set(trainer(), "/spec/serviceAccountName", json!("viewer")));
-    assert_eq!(ids(&decision), ["WL-104", "WL-306"]);
-    assert!(decision.violations[1].fact.contains("is open, and this pod is none of its producers"));
-    // One volume with sealed and open weights has no writer.
-    let mut shared = making();
-    let mut base = shared.artifacts["run"].clone();
-    base.name = "base".into();
-    base.digest = Some(DIGEST.into());
-    base.permitted.insert("training".into());
-    shared.artifacts.insert("base".into(), base);
-    refused(&admit(&shared, "lab", &trainer()), &["WL-306"], "WeightArtifact \"base\" is in it and is sealed");
-}
-
-#[test]
-fn wl_306_nobody_writes_while_it_is_sealed_but_the_job_that_seals() {
-    let world = with_run(|a| a.frozen = true);
-    refused(&admit(&world, "lab", &trainer()), &["WL-306"], "is being sealed (spec.writes: Frozen)");
-    passes(&admit(&world, "lab", &set(trainer(), "/spec/containers/0/volumeMounts/0/readOnly", json!(true))));
-    let image = json!(&world.settings.verifier_image);
-    let job = set(trainer(), "/spec/containers/0/image", image.clone());
-    let job = set(job, "/spec/containers/0/args", json!(["digest", "--root", "/models", "--write-manifest"]));
-    passes(&admit(&world, "lab", &job));
-    for (pointer, value) in [
-        ("/spec/containers/0/command", json!(["/bin/sh"])),
-        ("/spec/containers/0/args", json!(["verify"])),
-        ("/spec/containers/0/image", json!("x")),
-        ("/spec/containers/0/env", json!([{"name": "LD_PRELOAD", "value": "x"}])),
-    ] {
-        let other = admit(&world, "lab", &set(job.clone(), pointer, value));
-        refused(&other, &["WL-306"], "is being sealed");
-    }
-    let second = json!({"name": "second", "image": image, "args": ["digest"]});
-    assert_eq!(ids(&admit(&world, "lab", &set(job, "/spec/containers/-", second))), ["WL-306"]);
-}
-
-#[test]
-fn a_job_reads_sealed_weights_and_writes_open_ones() {
-    let mut world = making();
-    let mut base = world.artifacts["orion"].clone();
-    base.permitted.insert("training".into());
-    world.artifacts.insert("orion".into(), base);
-    bind(&mut world, "lab", "base", "pv-base", "vol-1");
-    let mount = json!({"name": "base", "mountPath": "/base"});
-    let volume = json!({"name": "base", "persistentVolumeClaim": {"claimName": "base"}});
-    let tune = set(set(trainer(), "/spec/containers/0/volumeMounts/-", mount), "/spec/volumes/-", volume);
-    passes(&admit(&world, "lab", &tune));
-    let made = shaped(&world, "lab", &tune);
-    // The base is verified and read-only, the product is neither.
-    assert_eq!(
-        made["spec"]["initContainers"][0]["volumeMounts"],
-        json!([{"name": "base", "mountPath": "/weightlock/0", "readOnly": true}])
-    );
-    assert_eq!(made["spec"]["containers"][0]["volumeMounts"][0].get("readOnly"), None);
-    assert_eq!(made["spec"]["containers"][0]["volumeMounts"][1]["readOnly"], json!(true));
-}
-
-#[test]
 fn wl_307_mount_propagation() {
     for (mode, refuses) in [("HostToContainer", true), ("Bidirectional", true), ("None", false)] {
         let pod = set(server("orion"), "/spec/containers/0/volumeMounts/0/mountPropagation", json!(mode));
@@ -222,155 +142,6 @@ fn wl_307_mount_propagation() {
             passes(&decision);
         }
     }
-}
-
-/// `small`, where environment `inference` verifies weights again every hour.
-fn again() -> World {
-    with_environment(|e| {
-        e.reverify = Some(Reverify {
-            every_seconds: 3600,
-            max_bytes_per_second: 200_000_000,
-            cpu: "100m".into(),
-            memory: "128Mi".into(),
-        });
-    })
-}
-
-#[test]
-fn the_sidecar_is_the_verifier_with_an_interval() {
-    let pod = shaped(&again(), "serving", &server("orion"));
-    let [verifier, sidecar] = &pod["spec"]["initContainers"].as_array().unwrap()[..] else { panic!("{pod}") };
-    assert_eq!((&verifier["name"], &sidecar["name"]), (&json!("weightlock-verify"), &json!("weightlock-reverify")));
-    let args = sidecar["args"].as_array().unwrap();
-    assert_eq!(args[..4], [json!("--every"), json!("3600"), json!("--max-bytes-per-second"), json!("200000000")]);
-    assert_eq!(args[4..], *verifier["args"].as_array().unwrap());
-    for field in ["image", "volumeMounts", "securityContext"] {
-        assert_eq!(sidecar[field], verifier[field], "{field}");
-    }
-    assert_eq!(sidecar["restartPolicy"], "Always");
-    // Requests are limits: a Guaranteed pod stays Guaranteed.
-    let amounts = json!({"cpu": "100m", "memory": "128Mi"});
-    assert_eq!(sidecar["resources"], json!({"requests": amounts, "limits": amounts}));
-    passes(&judge(&again(), "serving", &pod));
-    // Shaping it once more changes nothing.
-    assert_eq!(shaped(&again(), "serving", &pod), pod);
-    // A pod without weights has none.
-    assert_eq!(shaped(&again(), "serving", &ordinary("scratch")), ordinary("scratch"));
-}
-
-#[test]
-fn wl_309_the_sidecar_is_there_as_rendered() {
-    const SIDECAR: &str = "/spec/initContainers/1";
-    let good = shaped(&again(), "serving", &server("orion"));
-    for (field, value) in [
-        ("image", json!("evil")),
-        ("command", json!(["/bin/sleep"])),
-        ("args", json!([])),
-        ("args/1", json!("86400")),
-        ("volumeMounts", json!([])),
-        ("volumeMounts/0/subPath", json!("good")),
-        ("securityContext/privileged", json!(true)),
-        ("restartPolicyRules", json!([{"action": "Restart"}])),
-        ("livenessProbe", json!({"exec": {"command": ["x"]}})),
-    ] {
-        let decision = judge(&again(), "serving", &set(good.clone(), &format!("{SIDECAR}/{field}"), value.clone()));
-        assert!(ids(&decision).contains(&"WL-309"), "{field} {value}: {:?}", decision.violations);
-        let violation = decision.violations.iter().find(|v| v.rule.id() == "WL-309").unwrap();
-        assert!(violation.fact.contains(field.split('/').next().unwrap()), "{violation}");
-    }
-    passes(&judge(
-        &again(),
-        "serving",
-        &set(good.clone(), &format!("{SIDECAR}/resources"), json!({"limits": {"cpu": "1"}})),
-    ));
-    let mut without = good.clone();
-    without["spec"]["initContainers"].as_array_mut().unwrap().pop();
-    refused(&judge(&again(), "serving", &without), &["WL-309"], "is missing");
-    let mut ahead = good.clone();
-    ahead["spec"]["initContainers"].as_array_mut().unwrap().swap(0, 1);
-    let decision = judge(&again(), "serving", &ahead);
-    assert!(ids(&decision).contains(&"WL-309"), "{:?}", decision.violations);
-    // One that does not keep running would look once.
-    let mut once = good;
-    once["spec"]["initContainers"][1].as_object_mut().unwrap().remove("restartPolicy");
-    refused(&judge(&again(), "serving", &once), &["WL-309"], "restartPolicy");
-}
-
-#[test]
-fn what_the_sidecar_finds_is_proof_only_where_it_is_ours() {
-    let world = again();
-    let pod = shaped(&world, "serving", &server("orion"));
-    let proof = |pod: &Value| crate::domain::admission::reverifies(&world, "serving", pod);
-    assert!(proof(&pod));
-    // Of another day: another interval, another version of the image.
-    let mut older = set(pod.clone(), "/spec/initContainers/1/args/1", json!("60"));
-    older["spec"]["initContainers"][1]["image"] = json!("registry.example.com/weightlock-verify:0.0.1");
-    assert!(proof(&older));
-    for (pointer, value) in [
-        ("/spec/initContainers/1/image", json!("registry.example.com/weightlock-verify-2@sha256:1")),
-        ("/spec/initContainers/1/command", json!(["/bin/false"])),
-        ("/spec/initContainers/1/args/0", json!("--once")),
-        ("/spec/initContainers/1/args/7", json!("sha256:00")),
-        ("/spec/initContainers/1/volumeMounts/0/subPath", json!("other")),
-        ("/spec/initContainers/1/volumeMounts/0/name", json!("other")),
-        ("/spec/initContainers/1/restartPolicy", Value::Null),
-        ("/spec/initContainers", json!([])),
-    ] {
-        assert!(!proof(&set(pod.clone(), pointer, value.clone())), "{pointer} {value}");
-    }
-}
-
-fn incident(digest: &str, key: &str) -> Incident {
-    let subject = IncidentSubject {
-        artifact: "old-name".into(),
-        digest: digest.into(),
-        keys: vec![crate::domain::BackendKey(key.into())],
-        found: "w.bin differs".into(),
-    };
-    Incident { name: "tampered-1".into(), subject: Some(subject) }
-}
-
-fn with_incident(incident: Incident) -> World {
-    let mut world = small();
-    world.incidents.insert(incident.name.clone(), incident);
-    world
-}
-
-#[test]
-fn wl_308_tampered_weights_are_mounted_by_nobody() {
-    let elsewhere = "v1:csi:ebs.csi.aws.com:vol-77";
-    // By content, wherever it is, and whatever it is called.
-    let decision = admit(&with_incident(incident(DIGEST, elsewhere)), "serving", &server("orion"));
-    refused(
-        &decision,
-        &["WL-308"],
-        "is blocked by WeightIncident \"tampered-1\": found tampered with as WeightArtifact \"old-name\": w.bin differs",
-    );
-    assert!(
-        decision.violations[0].remedy.contains("kubectl weightlock clear tampered-1"),
-        "{}",
-        decision.violations[0]
-    );
-    // By storage, with another content, or with no declaration at all.
-    let storage = with_incident(incident("sha256:00", "v1:csi:ebs.csi.aws.com:vol-1"));
-    refused(&admit(&storage, "serving", &server("orion")), &["WL-308"], "vol-1");
-    let mut undeclared = storage;
-    undeclared.artifacts.clear();
-    let decision = judge(&undeclared, "serving", &ordinary("orion"));
-    refused(&decision, &["WL-308"], "vol-1");
-    // By overlap.
-    let share = with_incident(incident("sha256:00", "v1:nfs:nas:/models/orion/v3"));
-    let mount = json!({"name": "w", "nfs": {"server": "nas", "path": "/models/orion"}});
-    refused(&admit(&share, "serving", &set(server("orion"), "/spec/volumes/0", mount)), &["WL-308"], "nas");
-    // Other weights are free.
-    passes(&admit(&with_incident(incident("sha256:00", elsewhere)), "serving", &server("orion")));
-}
-
-#[test]
-fn wl_308_an_incident_that_cannot_be_read_concerns_all_weights() {
-    let world = with_incident(Incident { name: "tampered-2".into(), subject: None });
-    refused(&admit(&world, "serving", &server("orion")), &["WL-308"], "which cannot be read");
-    passes(&admit(&world, "serving", &ordinary("scratch")));
 }
 
 #[test]
@@ -389,20 +160,6 @@ fn a_long_verification_is_told_before() {
         world
     };
     passes(&admit(&audit(of(141_000_000_000, 470)), "serving", &server("orion")));
-}
-
-#[test]
-fn wl_601_the_name_of_the_sidecar() {
-    let sidecar = json!({"name": "weightlock-reverify", "image": "x", "restartPolicy": "Always"});
-    let taken = |pod: Value| set(pod, "/spec/initContainers", json!([sidecar]));
-    refused(
-        &admit(&small(), "serving", &taken(ordinary("scratch"))),
-        &["WL-601"],
-        "\"weightlock-reverify\" takes the name",
-    );
-    assert!(ids(&admit(&small(), "serving", &taken(server("orion")))).contains(&"WL-601"));
-    let main = set(server("orion"), "/spec/containers/-", json!({"name": "weightlock-reverify", "image": "x"}));
-    refused(&admit(&small(), "serving", &main), &["WL-601"], "container \"weightlock-reverify\"");
 }
 
 #[test]
