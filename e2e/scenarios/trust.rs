@@ -160,10 +160,16 @@ async fn a_frozen_artifact_has_no_new_writer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tampering_after_the_start_is_found_and_stays() {
     scenario("drift", |s| async move {
-        let often = |environment: &mut Value| {
-            environment["spec"]["verification"] = json!({"reverifyInterval": "2s", "maxBytesPerSecond": "100M"});
-        };
-        let (ns, weights) = s.serving(&["vllm"], often).await;
+        // Content of its own: an incident blocks the digest in the whole cluster, other scenarios included.
+        let content = s.id.clone().into_bytes();
+        let ns = s.namespace("in", &["vllm"]).await;
+        let weights = s.weights(&ns, "w", &[("model.safetensors", &content)]).await;
+        let mut often = environment(&s.id, &ns, &["vllm"]);
+        often["spec"]["verification"] = json!({"reverifyInterval": "2s", "maxBytesPerSecond": "100M"});
+        s.create(often).await.unwrap();
+        s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
+        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
+        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
         s.create(model_server(&ns, "server", "vllm", "w")).await.unwrap();
         s.phase(&ns, "server", "Running").await;
         // Nothing happens to untouched weights.
@@ -195,7 +201,7 @@ async fn tampering_after_the_start_is_found_and_stays() {
         assert_eq!(incident.data["spec"]["pod"]["name"], "server");
 
         // Restored bytes change nothing before a person says so, and neither does another name.
-        std::fs::write(weights.host_dir.join("model.safetensors"), b"x").unwrap();
+        std::fs::write(weights.host_dir.join("model.safetensors"), &content).unwrap();
         let refused = |name: &'static str| {
             let (s, pod) = (&s, model_server(&ns, name, "vllm", "w"));
             async move { s.refused(pod).await }
