@@ -113,7 +113,7 @@ fn any_source() -> impl Strategy<Value = Value> {
 fn any_container() -> impl Strategy<Value = Value> {
     (
         prop::sample::select(vec!["a", "b", "c", "weightlock-verify", "weightlock-reverify"]),
-        prop::sample::select(vec!["tools", "registry.example.com/weightlock-verify@sha256:1", "registry.example.com/mesh/init"]),
+        prop::sample::select(vec!["tools", "registry.example.com/mesh/init"]),
         prop::sample::select(vec![Value::Null, json!("Always")]),
         prop::sample::select(vec![
             Value::Null,
