@@ -363,9 +363,29 @@ async fn a_verifier_that_cannot_do_its_work_starts_nothing() {
             if server["running"].is_null() { Ok(()) } else { Err(pod.data["status"].to_string()) }
         })
         .await;
-        // An image that cannot be pulled: the pod waits, and nothing else of it runs.
-        let mut missing = starved("missing", json!({"memory": "64Mi"}));
-        missing["spec"]["initContainers"][0]["imagePullPolicy"] = json!("Always");
+    })
+    .await;
+}
+
+/// The image of the verifier cannot be pulled: the pod waits, and nothing else of it runs. On the other node, since a
+/// kubelet pulls images one after another and an image that it failed to pull is one that it has to look for again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_verifier_without_its_image_starts_nothing() {
+    scenario("noimage", |s| async move {
+        let (ns, weights) = s.serving(&["vllm"], |_| {}).await;
+        let path = format!("{NODE_DIR}/{}-elsewhere", s.id);
+        let name = format!("{}-host", s.id);
+        let mut on_node = artifact(&name, &weights, &[&s.id]);
+        on_node["spec"]["locations"] = json!([{"name": "node", "role": "Cache", "hostPath": {"path": path}}]);
+        s.create(on_node).await.unwrap();
+        s.condition("WeightArtifact", &name, "Ready", "True").await;
+        let mut missing = model_server(&ns, "missing", "vllm", "w");
+        let spec = &mut missing["spec"];
+        spec["nodeSelector"] = json!({"kubernetes.io/hostname": "node2"});
+        spec["volumes"] = json!([{"name": "weights", "hostPath": {"path": path}}]);
+        spec["containers"][0].as_object_mut().unwrap().remove("resources");
+        spec["initContainers"] =
+            json!([{"name": "weightlock-verify", "image": verifier_image(), "imagePullPolicy": "Always"}]);
         s.create(missing).await.unwrap();
         eventually("the image to be missed", SOON, || async {
             let pod = s.get("v1", "Pod", Some(&ns), "missing").await.map_err(|e| e.to_string())?;
