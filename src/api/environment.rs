@@ -50,6 +50,10 @@ pub struct WeightEnvironmentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<Reverification>,
 
+    /// How weights arrive other than in a volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<Delivery>,
+
     /// What pods of the environment may reach, and who may reach them. All else is refused in both directions.
     #[serde(default)]
     pub network: Network,
@@ -133,6 +137,25 @@ pub struct Workloads {
     /// exec, attach, port-forward and proxy into pods of the environment, and ephemeral containers.
     #[serde(default)]
     pub debug: DebugRule,
+}
+
+/// How weights arrive other than in a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub struct Delivery {
+    /// By download into an emptyDir.
+    pub download: Download,
+}
+
+/// Weights that init containers download into an emptyDir. The pod says with the annotation
+/// `weights.weightlock.dev/VOLUME: ARTIFACT` what a volume receives; the downloader runs first and may write, then the
+/// verifier, then everyone else, who may only read.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+pub struct Download {
+    /// Images that download: references as pods write them, best with a digest, or prefixes that end in "/". They run as
+    /// init containers only, and only to fill volumes that are declared.
+    #[schemars(length(min = 1, max = 16), inner(length(min = 2, max = 512), regex(pattern = r"^[^\s]+$")))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub images: Vec<String>,
 }
 
 /// What is allowed of exec, attach, port-forward, proxy and ephemeral containers.

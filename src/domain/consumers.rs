@@ -16,6 +16,8 @@ pub const VERIFIER: &str = "weightlock-verify";
 pub const REVERIFIER: &str = "weightlock-reverify";
 /// Exit code of the sidecar where weights are no longer what they were when they were verified.
 pub const DRIFT: i64 = 25;
+/// Annotations of pods that begin with this say which artifact the volume named after it receives by download.
+pub const DOWNLOAD: &str = "weights.weightlock.dev/";
 /// Volumes that hold neither weights nor anything else from outside the pod's own declaration.
 const WITHOUT_WEIGHTS: [&str; 6] = ["configMap", "secret", "projected", "downwardAPI", "emptyDir", "image"];
 
@@ -51,6 +53,7 @@ pub fn holdings(world: &World, pod: &Value) -> Holdings {
             );
         match claim {
             Some(name) => add_claim(world, ClaimName { namespace: namespace.into(), name }, &mut holdings),
+            None if volume.get("emptyDir").is_some() => add_download(world, pod, volume, &mut holdings),
             None if WITHOUT_WEIGHTS.iter().any(|source| volume.get(source).is_some()) => {}
             None => match backend::of_volume_source(volume) {
                 Ok(key) => add_key(world, &key, &mut holdings),
@@ -59,6 +62,22 @@ pub fn holdings(world: &World, pod: &Value) -> Holdings {
         }
     }
     holdings
+}
+
+/// An emptyDir that receives weights. The annotation is a claim of the pod's author: it counts where it would be admitted,
+/// so that nobody holds up the deletion of an artifact that he may not have.
+fn add_download(world: &World, pod: &Value, volume: &Value, holdings: &mut Holdings) {
+    let key = format!("{DOWNLOAD}{}", text(volume, "/name"));
+    let annotations = pod.pointer("/metadata/annotations").and_then(Value::as_object);
+    let name = annotations.and_then(|annotations| annotations.get(&key)).and_then(Value::as_str);
+    let Some(artifact) = name.and_then(|name| world.artifacts.get(name)) else { return };
+    let account = match text(pod, "/spec/serviceAccountName") {
+        "" => "default",
+        named => named,
+    };
+    if world.refusal(artifact, text(pod, "/metadata/namespace"), Some(account)).is_none() {
+        holdings.artifacts.insert(artifact.name.clone());
+    }
 }
 
 fn add_claim(world: &World, name: ClaimName, holdings: &mut Holdings) {
@@ -257,6 +276,25 @@ mod tests {
         for volume in [json!({"name": "a", "configMap": {}}), json!({"name": "a", "emptyDir": {}})] {
             assert!(holdings(&world(), &pod(volume)).none());
         }
+    }
+
+    #[test]
+    fn a_download_counts_where_it_is_permitted() {
+        let mut world = world();
+        let declared = |artifact: &str| {
+            let mut pod = pod(json!({"name": "w", "emptyDir": {}}));
+            pod["metadata"]["annotations"] = json!({format!("{DOWNLOAD}w"): artifact});
+            pod["spec"]["serviceAccountName"] = json!("vllm");
+            pod
+        };
+        // Who may not have the weights does not hold them by saying so.
+        assert!(holdings(&world, &declared("orion-70b")).none());
+        let environment = crate::domain::admission::test_environment("inference", "serving", "vllm");
+        world.namespaces.insert("serving".into(), "uid-serving".into());
+        world.artifacts.get_mut("orion-70b").unwrap().permitted.insert("inference".into());
+        world.environments.insert("inference".into(), environment);
+        assert_eq!(holdings(&world, &declared("orion-70b")).artifacts, BTreeSet::from(["orion-70b".to_string()]));
+        assert!(holdings(&world, &declared("other")).none());
     }
 
     fn verified(image: &str, digest: &str, state: Value) -> Value {

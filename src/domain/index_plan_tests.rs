@@ -17,6 +17,7 @@ fn environment(name: &str, namespace: &str, admission: Mode) -> Environment {
         volumes: VolumeRules::default(),
         trusted_init: vec![],
         reverify: None,
+        downloaders: vec![],
         network: Network::default(),
         egress_rate: None,
         deleting: false,

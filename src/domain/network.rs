@@ -216,6 +216,7 @@ mod tests {
             volumes: Default::default(),
             trusted_init: vec![],
             reverify: None,
+            downloaders: vec![],
             network: Network::default(),
             egress_rate: None,
             deleting: false,

@@ -52,6 +52,7 @@ mod tests {
             volumes: Default::default(),
             trusted_init: vec![],
             reverify: None,
+            downloaders: vec![],
             network: Default::default(),
             egress_rate: None,
             deleting: false,

@@ -212,6 +212,8 @@ pub struct Environment {
     pub trusted_init: Vec<String>,
     /// Verification while pods run; `None`: at their start only.
     pub reverify: Option<Reverify>,
+    /// Images of init containers that fetch weights, or prefixes of them that end in "/".
+    pub downloaders: Vec<String>,
     /// What it may reach and who may reach it.
     pub network: crate::api::Network,
     /// Sum of the declared egress rates in bits per second of one pod.

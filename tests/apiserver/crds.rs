@@ -173,6 +173,12 @@ const ARTIFACT_CASES: &[Case] = &[
 ];
 
 const ENVIRONMENT_CASES: &[Case] = &[
+    accepted(
+        "spec: {delivery: {download: {images: [docker.io/kserve/storage-initializer, registry.example.com/fetch/]}}}",
+    ),
+    refused("spec: {delivery: {}}", "spec.delivery.download"),
+    refused("spec: {delivery: {download: {images: []}}}", "spec.delivery.download.images"),
+    refused("spec: {delivery: {download: {images: ['a b']}}}", "spec.delivery.download.images"),
     accepted("{}"),
     accepted("metadata: {name: a23456789-123456789-123456789-123456789-123456789-123456789-123}"),
     refused(

@@ -1,8 +1,9 @@
 //! A pod together with what the world knows of it: computed once, read by every rule.
 
-use super::gpu;
-use super::pod::{Container, Pod};
+use super::pod::{Container, Kind, Pod};
+use super::verifier::{REVERIFIER, VERIFIER};
 use super::volumes::{self, Content};
+use super::{download, gpu};
 use crate::api::Mode;
 use crate::domain::backend::BackendKey;
 use crate::domain::lookup::Membership;
@@ -26,8 +27,8 @@ pub(super) struct Weights<'p, 'a> {
     pub volume: &'a str,
     /// How it was found.
     pub via: &'p str,
-    /// Key of what is mounted.
-    pub key: &'p BackendKey,
+    /// Key of what is mounted; `None`: it arrives by download.
+    pub key: Option<&'p BackendKey>,
     pub artifact: &'a Artifact,
 }
 
@@ -38,7 +39,11 @@ impl<'a> Assessment<'a> {
     /// What is malformed, as sentences.
     pub fn new(world: &'a World, namespace: &'a str, object: &'a serde_json::Value) -> Result<Self, Vec<String>> {
         let pod = Pod::read(object)?;
-        let contents = pod.volumes.iter().map(|volume| volumes::contents(world, namespace, volume)).collect();
+        let contents = pod.volumes.iter().map(|volume| match download::content(world, pod.annotations, volume) {
+            Some(download) => vec![download],
+            None => volumes::contents(world, namespace, volume),
+        });
+        let contents = contents.collect();
         let gpu = gpu::asked(&pod, &world.settings.gpu_resources);
         Ok(Self { world, namespace, pod, membership: world.membership(namespace), contents, gpu })
     }
@@ -59,8 +64,10 @@ impl<'a> Assessment<'a> {
         self.pod.volumes.iter().zip(&self.contents).flat_map(|(volume, contents)| {
             contents.iter().flat_map(move |content| match content {
                 Content::Storage { via, key, artifacts } => {
-                    artifacts.iter().map(|artifact| Weights { volume: volume.name, via, key, artifact }).collect()
+                    let found = artifacts.iter();
+                    found.map(|artifact| Weights { volume: volume.name, via, key: Some(key), artifact }).collect()
                 }
+                Content::Download { via, artifact } => vec![Weights { volume: volume.name, via, key: None, artifact }],
                 _ => Vec::new(),
             })
         })
@@ -88,9 +95,32 @@ impl<'a> Assessment<'a> {
         weights.peek().is_some() && weights.all(|w| w.artifact.sealed() && !self.produces(w.artifact))
     }
 
-    /// Whether a container mounts or attaches weights.
+    /// Whether a container mounts or attaches weights other than those that it downloads.
     pub fn reads_weights(&self, container: &Container<'_>) -> bool {
-        self.weights().any(|w| container.uses(w.volume))
+        self.weights().any(|w| container.uses(w.volume) && !self.downloads_into(container, w.volume))
+    }
+
+    /// Whether an image fetches weights (`delivery.download.images`): as it is listed, or beneath a prefix that ends in "/".
+    pub fn fetches(&self, image: &str) -> bool {
+        let listed = self.environment().map(|e| e.downloaders.as_slice()).unwrap_or_default();
+        listed.iter().any(|entry| if entry.ends_with('/') { image.starts_with(entry.as_str()) } else { image == entry })
+    }
+
+    /// Whether a container is an init container that fetches weights.
+    pub fn is_downloader(&self, container: &Container<'_>) -> bool {
+        container.kind == Kind::Init
+            && ![VERIFIER, REVERIFIER].contains(&container.name)
+            && self.fetches(container.image)
+    }
+
+    /// Whether a volume receives weights by download.
+    pub fn is_download(&self, volume: &str) -> bool {
+        self.weights().any(|w| w.volume == volume && w.key.is_none())
+    }
+
+    /// Whether a container fetches the weights of a volume.
+    pub fn downloads_into(&self, container: &Container<'_>, volume: &str) -> bool {
+        self.is_downloader(container) && self.is_download(volume)
     }
 
     /// Whether an image may run ahead of the verifier.

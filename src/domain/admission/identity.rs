@@ -130,7 +130,7 @@ pub(super) fn volumes(assessment: &Assessment<'_>, findings: &mut Findings) {
                         );
                     }
                 }
-                Content::Local | Content::Image(_) | Content::Fresh(_) => {}
+                Content::Local | Content::Image(_) | Content::Fresh(_) | Content::Download { .. } => {}
             }
         }
     }

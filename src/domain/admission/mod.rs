@@ -5,6 +5,7 @@
 //! pod as it is after [`shape`]: whoever starts from a manifest shapes it first.
 
 mod assessment;
+mod download;
 mod gpu;
 mod hardening;
 mod identity;
@@ -20,6 +21,8 @@ mod volumes;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::environment as test_environment;
 
 use serde_json::Value;
 
@@ -171,6 +174,7 @@ fn inside(assessment: &Assessment<'_>, findings: &mut Findings) {
         hardening::rules(assessment, true, findings);
         verification::mounts(assessment, findings);
     }
+    download::rules(assessment, findings);
     verification::verifier(assessment, findings);
     verification::duration(assessment, findings);
     verification::names(assessment, findings);

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::shape::{EGRESS_BANDWIDTH, bandwidth};
 use super::text::{Findings, quoted};
+use crate::domain::consumers::DOWNLOAD;
 use crate::domain::request::Request;
 use crate::domain::rules::Rule;
 use crate::domain::world::Environment;
@@ -25,6 +26,7 @@ pub(super) fn update(request: &Request<'_>, environment: &Environment, findings:
         return;
     }
     annotation(old, new, environment, findings);
+    downloads(old, new, findings);
     let (new, old) = (new.get("spec").unwrap_or(&Value::Null), old.get("spec").unwrap_or(&Value::Null));
     if new == old {
         return;
@@ -82,6 +84,23 @@ fn annotation(old: &Value, new: &Value, environment: &Environment, findings: &mu
                 "annotation {EGRESS_BANDWIDTH} of a running pod changes; environment {:?} sets {rate:?}.",
                 environment.name
             ),
+            "leave the annotation as it is.".into(),
+        );
+    }
+}
+
+/// What a volume received is not another artifact later.
+fn downloads(old: &Value, new: &Value, findings: &mut Findings) {
+    let of = |object: &Value| -> BTreeMap<String, Value> {
+        let annotations = object.get("metadata").and_then(|m| m.get("annotations")).and_then(Value::as_object);
+        let declared = annotations.into_iter().flatten().filter(|(key, _)| key.starts_with(DOWNLOAD));
+        declared.map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    let (before, after) = (of(old), of(new));
+    if let Some(changed) = before.keys().chain(after.keys()).find(|key| before.get(*key) != after.get(*key)) {
+        findings.add(
+            Rule::ReservedName,
+            format!("annotation {changed} of a running pod changes, which says what a volume of it received."),
             "leave the annotation as it is.".into(),
         );
     }

@@ -28,7 +28,7 @@ pub(super) fn is_job(assessment: &Assessment<'_>) -> bool {
 /// The keys of the storage of an artifact that a pod mounts.
 pub fn keys_mounted(world: &World, namespace: &str, pod: &Value, artifact: &str) -> Vec<BackendKey> {
     let Ok(assessment) = Assessment::new(world, namespace, pod) else { return Vec::new() };
-    assessment.weights().filter(|w| w.artifact.name == artifact).map(|w| w.key.clone()).collect()
+    assessment.weights().filter(|w| w.artifact.name == artifact).filter_map(|w| w.key.cloned()).collect()
 }
 
 /// How a pod writes, or could write, the storage of an artifact: `container "x" (volume "w")`; `None` if it cannot.
@@ -38,7 +38,9 @@ pub fn writes(world: &World, namespace: &str, pod: &Value, artifact: &str) -> Op
         Ok(assessment) => assessment,
         Err(problems) => return Some(format!("a pod that cannot be read ({})", problems.join("; "))),
     };
-    let volumes: Vec<&str> = assessment.weights().filter(|w| w.artifact.name == artifact).map(|w| w.volume).collect();
+    // Whoever downloads it writes a copy.
+    let stored = assessment.weights().filter(|w| w.key.is_some() && w.artifact.name == artifact);
+    let volumes: Vec<&str> = stored.map(|w| w.volume).collect();
     let written = assessment.pod.volumes.iter().filter(|volume| volumes.contains(&volume.name));
     written
         .filter_map(|volume| Some(format!("{} (volume {:?})", identity::writer(&assessment, volume)?, volume.name)))

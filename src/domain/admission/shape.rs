@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::assessment::Assessment;
-use super::pod::{Object, object};
+use super::pod::{Container, Object, object};
 use super::verifier::{self, Plan, REVERIFIER, VERIFIER};
 use crate::api::Mode;
 use crate::domain::world::Environment;
@@ -69,7 +69,10 @@ pub(super) fn apply(assessment: &Assessment<'_>, root: &Value, aspects: Aspects)
         let has_seccomp = assessment.pod.security().is_some_and(|s| object(s, "seccompProfile").is_some());
         for field in ["initContainers", "containers", "ephemeralContainers"] {
             for container in spec.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten() {
-                harden(assessment, container, has_seccomp);
+                let name = container.get("name").and_then(Value::as_str).unwrap_or_default();
+                let init = field == "initContainers";
+                let own = assessment.pod.containers.iter().find(|c| c.kind.is_init() == init && c.name == name);
+                harden(assessment, container, own, has_seccomp);
             }
         }
     }
@@ -94,7 +97,8 @@ fn entry<'a>(of: &'a mut Object, field: &str) -> Option<&'a mut Object> {
     value.as_object_mut()
 }
 
-/// Puts the verifier ahead of everything but the leading trusted containers that mount no weights, and right behind it
+/// Puts the verifier ahead of everything but the leading containers that are trusted and mount no weights, or that fetch
+/// them, and right behind it
 /// the sidecar that verifies again.
 fn inject(assessment: &Assessment<'_>, plan: &Plan<'_>, spec: &mut Object) {
     let inits: Vec<_> = assessment.pod.containers.iter().filter(|c| c.kind.is_init()).collect();
@@ -122,7 +126,11 @@ fn inject(assessment: &Assessment<'_>, plan: &Plan<'_>, spec: &mut Object) {
     let ahead = inits
         .iter()
         .filter(|c| !ours.iter().any(|(name, _)| *name == c.name))
-        .take_while(|c| assessment.trusts(c.image) && !assessment.reads_weights(c) && c.name != VERIFIER)
+        .take_while(|c| {
+            (assessment.trusts(c.image) || assessment.is_downloader(c))
+                && !assessment.reads_weights(c)
+                && c.name != VERIFIER
+        })
         .count();
     let list = spec.entry("initContainers").or_insert(Value::Null);
     if list.is_null() {
@@ -157,10 +165,15 @@ fn keep(assessment: &Assessment<'_>, existing: &Object, rendered: &mut Object) {
     }
 }
 
-fn harden(assessment: &Assessment<'_>, container: &mut Value, pod_has_seccomp: bool) {
+/// `own` is the container as the author wrote it; a verifier has none.
+fn harden(assessment: &Assessment<'_>, container: &mut Value, own: Option<&Container<'_>>, pod_has_seccomp: bool) {
     let Some(container) = container.as_object_mut() else { return };
     for mount in container.get_mut("volumeMounts").and_then(Value::as_array_mut).into_iter().flatten() {
-        let only_read = mount.get("name").and_then(Value::as_str).is_some_and(|volume| assessment.only_read(volume));
+        let fetched = |volume: &str| own.is_some_and(|own| assessment.downloads_into(own, volume));
+        let only_read = mount
+            .get("name")
+            .and_then(Value::as_str)
+            .is_some_and(|volume| assessment.only_read(volume) && !fetched(volume));
         if only_read && let Some(mount) = mount.as_object_mut() {
             mount.insert("readOnly".into(), true.into());
         }

@@ -74,7 +74,7 @@ pub(super) fn verifier(assessment: &Assessment<'_>, findings: &mut Findings) {
                 format!("{subject} mounts weights and runs ahead of weightlock-verify."),
                 "put it after weightlock-verify, or remove its mounts of weights.".into(),
             );
-        } else if !assessment.trusts(ahead.image) {
+        } else if !assessment.trusts(ahead.image) && !assessment.is_downloader(ahead) {
             findings.add(
                 Rule::PrecedesVerifier,
                 format!(
@@ -189,7 +189,7 @@ pub(super) fn mounts(assessment: &Assessment<'_>, findings: &mut Findings) {
             let place = format!("volume {} at {}", quoted(mount.volume), quoted(mount.path));
             let read_only_source =
                 assessment.pod.volumes.iter().any(|volume| volume.name == mount.volume && volume.read_only_source());
-            if !mount.read_only && !read_only_source {
+            if !mount.read_only && !read_only_source && !assessment.downloads_into(container, mount.volume) {
                 writable(assessment, mount.volume, &format!("{subject} mounts weights writable ({place})"), findings);
             }
             let propagation = mount.raw.get("mountPropagation").filter(|p| !p.is_null() && *p != "None");

@@ -51,24 +51,28 @@ pub(super) fn plan<'a>(assessment: &Assessment<'a>) -> Plan<'a> {
     for weights in assessment.weights() {
         let artifact = weights.artifact;
         let Some(digest) = &artifact.digest else { continue };
-        let locations = assessment.world.locations_at(artifact, weights.key);
-        let mut directories: Vec<String> = locations
-            .iter()
-            .filter_map(|(location, own)| {
-                Some(join(&weights.key.relative(own)?, location.path.as_deref().unwrap_or_default()))
-            })
-            .collect();
-        directories.sort();
-        directories.dedup();
-        if directories.is_empty() {
-            plan.partial.push(Partial {
-                volume: weights.volume,
-                artifact: &artifact.name,
-                whole: locations.first().map(|(_, own)| own.to_string()).unwrap_or_default(),
-                mounted: weights.key.to_string(),
-                contact: &artifact.contact,
-            });
-            continue;
+        // A download is the artifact itself, from the root of the volume on.
+        let mut directories = vec![String::new()];
+        if let Some(key) = weights.key {
+            let locations = assessment.world.locations_at(artifact, key);
+            directories = locations
+                .iter()
+                .filter_map(|(location, own)| {
+                    Some(join(&key.relative(own)?, location.path.as_deref().unwrap_or_default()))
+                })
+                .collect();
+            directories.sort();
+            directories.dedup();
+            if directories.is_empty() {
+                plan.partial.push(Partial {
+                    volume: weights.volume,
+                    artifact: &artifact.name,
+                    whole: locations.first().map(|(_, own)| own.to_string()).unwrap_or_default(),
+                    mounted: key.to_string(),
+                    contact: &artifact.contact,
+                });
+                continue;
+            }
         }
         let root = plan.root(weights.volume);
         for directory in directories {

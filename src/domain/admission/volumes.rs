@@ -36,6 +36,13 @@ pub(super) enum Content<'a> {
         /// The artifacts whose storage overlaps it. Empty: it is not registered.
         artifacts: Vec<&'a Artifact>,
     },
+    /// An emptyDir that receives weights by download.
+    Download {
+        /// How it was found, for messages.
+        via: String,
+        /// The artifact that it is declared to receive.
+        artifact: &'a Artifact,
+    },
     /// A volume that is to be provisioned, and empty then.
     Fresh(String),
     /// A clone of the storage of these artifacts.

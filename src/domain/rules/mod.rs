@@ -68,6 +68,10 @@ pub enum Rule {
     Tampered,
     /// The sidecar that verifies again is missing or altered.
     ReverifierAltered,
+    /// What a volume is said to receive by download cannot be.
+    DownloadTarget,
+    /// A downloader of weights where it may not be.
+    Downloader,
     /// The image of a running pod is changed.
     ImageChanged,
     /// An ephemeral container is added.

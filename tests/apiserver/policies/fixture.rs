@@ -189,6 +189,7 @@ fn world(fixture: &Fixture, uids: &std::collections::BTreeMap<String, String>) -
             volumes: VolumeRules::default(),
             trusted_init: vec![],
             reverify: None,
+            downloaders: vec![],
             network: Network::default(),
             egress_rate: None,
             deleting: false,

@@ -5,6 +5,7 @@
 mod support;
 
 mod again;
+mod download;
 mod hardening;
 mod identity;
 mod modes;
@@ -20,6 +21,7 @@ use crate::domain::rules::Ring;
 fn every_rule_has_its_test() {
     let tests = [
         include_str!("again.rs"),
+        include_str!("download.rs"),
         include_str!("hardening.rs"),
         include_str!("identity.rs"),
         include_str!("modes.rs"),
@@ -33,3 +35,5 @@ fn every_rule_has_its_test() {
         assert!(tests.iter().any(|text| text.contains(&name)), "{} has no test {name}…", rule.id());
     }
 }
+
+pub(crate) use support::environment;

@@ -11,6 +11,10 @@ use crate::domain::world::*;
 
 pub const DIGEST: &str = "sha256:5c1e0b7d2f5c1e0b7d2f5c1e0b7d2f5c1e0b7d2f5c1e0b7d2f5c1e0b7d2f5c1e";
 
+/// Image of the downloader of environments.
+pub const DOWNLOADER: &str =
+    "docker.io/kserve/storage-initializer@sha256:5c1e0b7d2f5c1e0b7d2f5c1e0b7d2f5c1e0b7d2f5c1e0b7d2f5c1e0b7d2f5c1e";
+
 pub fn claim(namespace: &str, name: &str) -> ClaimName {
     ClaimName { namespace: namespace.into(), name: name.into() }
 }
@@ -36,6 +40,7 @@ pub fn environment(name: &str, namespace: &str, account: &str) -> Environment {
         },
         trusted_init: vec!["registry.example.com/mesh/".into()],
         reverify: None,
+        downloaders: vec![DOWNLOADER.into()],
         network: Network::default(),
         egress_rate: Some(10_000_000),
         deleting: false,
