@@ -31,7 +31,9 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("(has(self.layout) && self.layout == 'HuggingFaceCache') == has(self.revision)")
         .message("revision is required with layout: HuggingFaceCache, and only there: it names the snapshot that the artifact is."),
     validation = Rule::new("!has(self.manifestDigest) || has(self.manifest)")
-        .message("manifest is required with manifestDigest: say where the list of files is (manifest.path, a file in the volume, or manifest.inline).")
+        .message("manifest is required with manifestDigest: say where the list of files is (manifest.path, a file in the volume, or manifest.inline)."),
+    validation = Rule::new("!has(self.signature) || has(self.manifestDigest)")
+        .message("signature requires manifestDigest: a signature stands beside the digest, never instead of it.")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct WeightArtifactSpec {
@@ -80,6 +82,10 @@ pub struct WeightArtifactSpec {
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub formats: Vec<Format>,
+
+    /// Who must have signed the files besides: OpenSSF Model Signing (OMS) v1.0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<super::Signature>,
 
     /// Where the bytes live. A location is known by the canonical key of its storage, never by the name of a claim.
     #[schemars(length(min = 1, max = 32))]

@@ -11,6 +11,7 @@ mod environment;
 mod incident;
 mod index;
 mod reverification;
+mod signature;
 
 pub use artifact::*;
 pub use definition::{definitions, to_yaml};
@@ -18,6 +19,7 @@ pub use environment::*;
 pub use incident::*;
 pub use index::*;
 pub use reverification::*;
+pub use signature::*;
 
 /// The API group of every custom resource of Weightlock.
 pub const GROUP: &str = "weightlock.dev";

@@ -218,6 +218,7 @@ impl DeclarationArgs {
             artifact_type: self.artifact_type.into(),
             model: Model { name: self.model.clone().unwrap_or_else(|| name.into()), version: self.version.clone() },
             manifest_digest: Some(digest.into()),
+            signature: None,
             producers: Vec::new(),
             writes: Writes::default(),
             manifest: Some(manifest),

@@ -1,9 +1,7 @@
-//! `digest`: manifest, digest and a ready resource for a directory. `verify`: the verifier on a directory.
+//! `digest`: manifest, digest and a ready resource for a directory.
 
-use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 use clap::{Args, ValueEnum};
 
@@ -15,7 +13,7 @@ use crate::verifier::engine;
 use crate::verifier::manifest::{DEFAULT_PATH, Manifest, check_path};
 use crate::verifier::progress::{Progress, Style, size};
 use crate::verifier::report::Report;
-use crate::verifier::{Surroundings, store};
+use crate::verifier::store;
 
 /// What is hashed.
 #[derive(Args, Clone, Debug)]
@@ -98,7 +96,10 @@ pub fn style() -> Style {
 }
 
 /// A directory as the engine takes it: absolute, with no link in it.
-fn absolute(directory: &Path) -> Result<PathBuf, CliError> {
+///
+/// # Errors
+/// If it is not there.
+pub fn absolute(directory: &Path) -> Result<PathBuf, CliError> {
     std::fs::canonicalize(directory).map_err(|source| CliError::File { path: directory.display().to_string(), source })
 }
 
@@ -143,6 +144,7 @@ pub fn run(args: &DigestArgs, out: &mut dyn Write, err: &mut dyn Write) -> Resul
 
 fn hash(args: &DigestArgs, root: &Path, name: &str, err: &mut dyn Write) -> Result<Manifest, CliError> {
     let engine_args = EngineArgs {
+        except: Vec::new(),
         root: root.into(),
         path: args.path.clone(),
         manifest: args.write_manifest.then(|| DEFAULT_PATH.into()),
@@ -211,66 +213,4 @@ fn resource(
     let artifact = declaration.artifact(name, &digest, source, location);
     let comments: String = comments.iter().map(|comment| format!("# {comment}\n")).collect();
     Ok(comments + &yaml(&artifact)?)
-}
-
-/// What is verified.
-#[derive(Args, Clone, Debug)]
-pub struct VerifyArgs {
-    /// The directory, as it is mounted here.
-    pub directory: PathBuf,
-    /// Digest of the manifest, `sha256:…`: spec.manifestDigest of the WeightArtifact.
-    #[arg(long)]
-    pub digest: String,
-    /// Directory of the weights in it.
-    #[arg(long, value_name = "DIR")]
-    pub path: Option<String>,
-    /// The manifest in the directory.
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, conflicts_with = "manifest_inline")]
-    pub manifest: String,
-    /// The manifest itself.
-    #[arg(long, value_name = "JSON")]
-    pub manifest_inline: Option<String>,
-    /// The commit, where the directory is a repository of Hugging Face's cache.
-    #[arg(long, value_name = "COMMIT")]
-    pub revision: Option<String>,
-    /// What the content may be: formats separated by commas.
-    #[arg(long, value_name = "FORMATS")]
-    pub formats: Option<String>,
-    /// How to print.
-    #[arg(long, value_name = "text|json", default_value = "text")]
-    pub report: String,
-}
-
-/// Verifies, prints, and returns the exit code of the verifier.
-///
-/// # Errors
-/// Where the directory cannot be found.
-pub fn verify(args: &VerifyArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, CliError> {
-    let root = absolute(&args.directory)?;
-    let name = root.file_name().map_or_else(|| "weights".into(), |name| name.to_string_lossy().into_owned());
-    let mut arguments: Vec<OsString> = vec!["--report".into(), args.report.clone().into()];
-    arguments.extend(["--artifact", &name, "--digest", &args.digest].map(OsString::from));
-    arguments.extend(["--root".into(), root.into_os_string()]);
-    if let Some(path) = &args.path {
-        arguments.extend(["--path", path].map(OsString::from));
-    }
-    match &args.manifest_inline {
-        Some(json) => arguments.extend(["--manifest-inline", json].map(OsString::from)),
-        None => arguments.extend(["--manifest", &args.manifest].map(OsString::from)),
-    }
-    if let Some(revision) = &args.revision {
-        arguments.extend(["--layout", "HuggingFaceCache", "--revision", revision].map(OsString::from));
-    }
-    if let Some(formats) = &args.formats {
-        arguments.extend(["--formats", formats].map(OsString::from));
-    }
-    // Outside a pod there is no termination message: a path that is a directory is never written to.
-    let mut around = Surroundings {
-        stdout: out,
-        stderr: err,
-        style: style(),
-        termination_log: Path::new("/"),
-        stoppable: &AtomicBool::new(false),
-    };
-    Ok(crate::verifier::run(arguments, &mut around))
 }

@@ -31,6 +31,15 @@ pub enum CliError {
         #[source]
         source: std::io::Error,
     },
+    /// A file that could not be written.
+    #[error("cannot write {path}: {source}. Check that its directory is there and may be written to.")]
+    Write {
+        /// The path.
+        path: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// Text that is no YAML, or YAML that is no object.
     #[error("{origin} cannot be read as Kubernetes manifests: {problem}. Nothing of it was checked; correct it first.")]
     Manifest {
@@ -49,6 +58,9 @@ pub enum CliError {
         /// What is wrong with it, and what is expected.
         problem: String,
     },
+    /// Arguments that cannot be.
+    #[error("{0}")]
+    Arguments(String),
     /// Hashing failed.
     #[error("{report}")]
     Digest {
@@ -90,6 +102,7 @@ impl CliError {
         match self {
             Self::Digest { code, .. } => *code,
             Self::Interrupted => 130,
+            Self::Arguments(_) => crate::verifier::finding::exit::USAGE,
             _ => 2,
         }
     }

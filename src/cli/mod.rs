@@ -13,11 +13,14 @@ pub mod error;
 pub mod explain;
 pub mod impact;
 pub mod judge;
+pub mod keys;
 pub mod manifests;
 pub mod register;
 pub mod register_job;
 pub mod seal;
+pub mod sign;
 pub mod subject;
+pub mod verify;
 
 use std::io::{Read, Write};
 
@@ -55,8 +58,11 @@ enum Command {
     Seal(seal::SealArgs),
     /// Let weights be mounted again that were found tampered with.
     Clear(clear::ClearArgs),
-    /// Verify a directory against a digest, as the init container does. Exit codes are those of weightlock-verify.
-    Verify(digest::VerifyArgs),
+    /// Sign a directory: OpenSSF Model Signing (OMS) v1.0.
+    Sign(sign::SignArgs),
+    /// Verify a directory against a digest, a signature or both, as the init container does. Exit codes are those of
+    /// weightlock-verify.
+    Verify(verify::VerifyArgs),
 }
 
 /// What a command reads and writes.
@@ -88,7 +94,8 @@ pub async fn run(cli: &Cli, console: &mut Console<'_>) -> Result<u8, CliError> {
         Command::Register(args) => register::run(args, &cli.connection, console.out, console.err).await.map(|()| 0),
         Command::Seal(args) => seal::run(args, &cli.connection, console.out, console.err).await.map(|()| 0),
         Command::Clear(args) => clear::run(args, &cli.connection, console.out, console.err).await.map(|()| 0),
-        Command::Verify(args) => digest::verify(args, console.out, console.err),
+        Command::Sign(args) => sign::run(args, console.out, console.err).map(|()| 0),
+        Command::Verify(args) => verify::run(args, console.out, console.err),
     }
 }
 

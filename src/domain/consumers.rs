@@ -228,6 +228,7 @@ mod tests {
             digest: Some(DIGEST.into()),
             manifest: Manifest::Path("m.json".into()),
             content: Default::default(),
+            signature: None,
             locations: vec![ArtifactLocation {
                 name: "serving".into(),
                 source: LocationSource::Key(key.clone()),

@@ -30,6 +30,7 @@ fn artifact(name: &str, permitted: &[&str], keys: Vec<BackendKey>) -> Artifact {
         digest: None,
         manifest: Manifest::Path("m".into()),
         content: Default::default(),
+        signature: None,
         locations: keys
             .into_iter()
             .enumerate()

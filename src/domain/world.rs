@@ -100,6 +100,8 @@ pub struct Artifact {
     pub manifest: Manifest,
     /// What the content may be.
     pub content: ContentRules,
+    /// Whose signature the files must have besides.
+    pub signature: Option<crate::api::Signature>,
     /// Where the bytes live.
     pub locations: Vec<ArtifactLocation>,
     /// Names of the environments in which it may be mounted once it is sealed.

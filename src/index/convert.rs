@@ -75,6 +75,7 @@ pub fn artifact(object: &DynamicObject) -> Result<Artifact, String> {
         digest: spec.manifest_digest,
         manifest,
         content,
+        signature: spec.signature,
         locations,
         permitted: spec.permitted_environments.into_iter().map(|p| p.name).collect(),
         producers: spec

@@ -301,6 +301,7 @@ mod tests {
             name: "orion".into(),
             digest: None,
             manifest: Manifest::Path("m".into()),
+            signature: None,
             content: Default::default(),
             locations: vec![],
             permitted: Default::default(),

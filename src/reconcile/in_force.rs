@@ -75,6 +75,7 @@ mod tests {
             digest: None,
             manifest: Manifest::Path("m".into()),
             content: Default::default(),
+            signature: None,
             locations: vec![ArtifactLocation {
                 name: "a".into(),
                 source: LocationSource::Key(BackendKey::csi("driver", "1")),

@@ -59,6 +59,7 @@ mod tests {
             name: "orion".into(),
             digest: digest.map(Into::into),
             manifest: Manifest::Path("m".into()),
+            signature: None,
             content: Default::default(),
             locations: vec![],
             permitted: Default::default(),

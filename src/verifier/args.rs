@@ -12,6 +12,8 @@ use super::algorithm::{Algorithm, Hashing};
 use super::formats::Format;
 use super::huggingface::is_revision;
 use super::manifest::{DEFAULT_PATH, Hash, Manifest, ManifestError, check_path, check_shard_size};
+use super::oms::authority::Authority;
+use super::oms::{Allowance, Policy};
 
 /// The text of `--help`.
 pub const HELP: &str = "\
@@ -21,6 +23,7 @@ Usage:
   weightlock-verify [--report text|json] [--threads N] GROUP...
       GROUP: --artifact NAME --digest sha256:HEX --root DIR [--path DIR] (--manifest FILE | --manifest-inline JSON)
              [--layout HuggingFaceCache --revision COMMIT] [--formats NAME,…]
+             [--signature FILE --authority JSON... [--allow-signed NAMES]]
       A group begins with --artifact; each is verified.
   weightlock-verify [--report text|json] --every SECONDS --max-bytes-per-second N GROUP...
       Waits, verifies in the background, and begins anew, until something is not as it was.
@@ -33,6 +36,9 @@ Usage:
   --manifest FILE          the manifest, relative to that directory: a file that is not part of the artifact
                            (digest --write-manifest: .weightlock/manifest.json unless given)
   --manifest-inline JSON   the manifest itself: {\"files\":[{\"path\":…,\"sha256\":…,\"size\":…}],\"version\":1}
+  --signature FILE         an OMS v1.0 signature, relative to that directory: it must hold besides the digest
+  --authority JSON         who may have signed: an entry of the artifact's spec.signature.authorities; any will do
+  --allow-signed NAMES     of IgnorePaths,Symlinks,StatementV01: how it may have been signed besides
   --hash NAME              sha256 (default), blake2b or blake3
   --threads N              as many threads; the CPU limit of the container decides unless given
   --shard-size SIZE        hash files in parts of this size, such as 1Gi; each file whole unless given
@@ -45,9 +51,10 @@ Usage:
 Exit codes:
   0 verified
   10 wrong arguments            11 manifest missing or unreadable   12 manifest invalid
-  13 manifest not the pinned    20 content or size differs          21 file that is not listed
-  22 listed file missing        23 link, device or the like         24 format not allowed
-  25 changed since it was verified                                  26 layout broken
+  13 manifest not the pinned    14 signature missing or unreadable  15 signature invalid
+  16 signer not trusted         17 signed in a way not allowed      20 content or size differs
+  21 file that is not listed    22 listed file missing              23 link, device or the like
+  24 format not allowed         25 changed since it was verified    26 layout broken
   30 something cannot be read
   31 too many files (digest)    32 result cannot be written         130, 143 ended by a signal
 ";
@@ -101,6 +108,19 @@ pub struct Target {
     pub layout: Layout,
     /// What the content may be. Empty: anything.
     pub formats: Vec<Format>,
+    /// The signature that must hold besides, where one is asked for.
+    pub signature: Option<SignatureArg>,
+    /// Files in its directory that are no part of it, besides its manifest and its signature.
+    pub beside: Vec<String>,
+}
+
+/// A signature, and what is accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SignatureArg {
+    /// The bundle, relative to the directory of the artifact.
+    pub path: String,
+    /// What is accepted.
+    pub policy: Policy,
 }
 
 /// Where the manifest is.
@@ -134,6 +154,8 @@ pub struct DigestArgs {
     pub path: Option<String>,
     /// The manifest, relative to the directory of the artifact, where it is or will be there: not part of the artifact.
     pub manifest: Option<String>,
+    /// Further paths that are not part of the artifact.
+    pub except: Vec<String>,
     /// How its files are hashed.
     pub hashing: Hashing,
     /// On how many threads; as many as the container has cores unless given.
@@ -205,6 +227,9 @@ struct Group {
     layout: Option<()>,
     revision: Option<String>,
     formats: Option<Vec<Format>>,
+    signature: Option<String>,
+    authorities: Vec<Authority>,
+    allow: Option<Vec<Allowance>>,
 }
 
 impl Group {
@@ -215,7 +240,18 @@ impl Group {
     fn finish(self) -> Result<Target, UsageError> {
         let place = self.place();
         let absent = |option| UsageError::Absent { option, place: place.clone() };
+        let signature = match (self.signature, self.authorities) {
+            (Some(_), none) if none.is_empty() => return Err(absent("authority")),
+            (Some(path), authorities) => {
+                let policy = Policy { authorities, allow: self.allow.unwrap_or_default() };
+                Some(SignatureArg { path, policy })
+            }
+            (None, none) if none.is_empty() && self.allow.is_none() => None,
+            (None, _) => return Err(absent("signature")),
+        };
         Ok(Target {
+            signature,
+            beside: Vec::new(),
             digest: self.digest.ok_or_else(|| absent("digest"))?,
             root: self.root.ok_or_else(|| absent("root"))?,
             manifest: self.manifest.ok_or_else(|| absent("manifest"))?,
@@ -286,6 +322,9 @@ fn parse_verify(args: &[OsString]) -> Result<Command, UsageError> {
             Arg::Long("formats") => "formats",
             Arg::Long("layout") => "layout",
             Arg::Long("revision") => "revision",
+            Arg::Long("signature") => "signature",
+            Arg::Long("authority") => "authority",
+            Arg::Long("allow-signed") => "allow-signed",
             other => return Err(other.unexpected().into()),
         };
         let group = current.as_mut().ok_or(UsageError::BeforeGroup(name))?;
@@ -298,6 +337,9 @@ fn parse_verify(args: &[OsString]) -> Result<Command, UsageError> {
             "layout" => once(name, &mut group.layout, parse_layout(&given)?, place)?,
             "revision" => once(name, &mut group.revision, parse_revision(given)?, place)?,
             "formats" => once(name, &mut group.formats, formats(&given)?, place)?,
+            "signature" => once(name, &mut group.signature, relative(name, given)?, place)?,
+            "authority" => group.authorities.push(authority(&given)?),
+            "allow-signed" => once(name, &mut group.allow, allowances(&given)?, place)?,
             _ => {
                 let manifest = match name {
                     "manifest" => ManifestArg::Path(relative("manifest", given)?),
@@ -375,6 +417,7 @@ fn parse_digest(args: &[OsString]) -> Result<Command, UsageError> {
         }
     }
     Ok(Command::Digest(DigestArgs {
+        except: Vec::new(),
         root: root_dir.ok_or(UsageError::Absent { option: "root", place: String::new() })?,
         path,
         manifest: manifest.or_else(|| write.map(|_| DEFAULT_PATH.into())),
@@ -441,7 +484,8 @@ fn parse_layout(given: &str) -> Result<(), UsageError> {
     }
 }
 
-fn parse_revision(given: String) -> Result<String, UsageError> {
+/// Parses a commit.
+pub fn parse_revision(given: String) -> Result<String, UsageError> {
     if is_revision(&given) {
         Ok(given)
     } else {
@@ -475,6 +519,28 @@ pub fn formats(given: &str) -> Result<Vec<Format>, UsageError> {
     Ok(formats)
 }
 
+/// Parses an authority; its text is left out of the message, as it is long.
+pub fn authority(given: &str) -> Result<Authority, UsageError> {
+    Authority::parse(given).map_err(|error| {
+        let name = serde_json::from_str::<serde_json::Value>(given).ok();
+        let name = name.as_ref().and_then(|authority| authority["name"].as_str()).unwrap_or("(unnamed)");
+        value("authority", name, &format!("{error}; correct signature.authorities of the WeightArtifact"))
+    })
+}
+
+/// Parses a list of allowances, each at most once.
+pub fn allowances(given: &str) -> Result<Vec<Allowance>, UsageError> {
+    let mut allowed = Vec::new();
+    for name in given.split(',') {
+        match Allowance::parse(name) {
+            Some(allowance) if !allowed.contains(&allowance) => allowed.push(allowance),
+            Some(_) => return Err(value("allow-signed", given, "names one of them twice")),
+            None => return Err(value("allow-signed", given, "is not a list of IgnorePaths, Symlinks, StatementV01")),
+        }
+    }
+    Ok(allowed)
+}
+
 fn root(given: &str) -> Result<PathBuf, UsageError> {
     if given.starts_with('/') {
         Ok(given.into())
@@ -502,6 +568,20 @@ impl ManifestArg {
 }
 
 impl Target {
+    /// Paths of files in its directory that are no part of it: its manifest, and its signature unless the manifest lists it.
+    pub fn except(&self, manifest: &Manifest) -> Vec<&str> {
+        let signature = self.signature.iter().map(|signature| signature.path.as_str());
+        let others = signature.chain(self.beside.iter().map(String::as_str));
+        self.manifest.path().into_iter().chain(others.filter(|path| manifest.find(path).is_none())).collect()
+    }
+
+    /// The same without its signature, which was verified before: certificates expire while a server runs, and that changes
+    /// nothing in the volume.
+    pub fn without_signature(mut self) -> Self {
+        self.beside.extend(self.signature.take().map(|signature| signature.path));
+        self
+    }
+
     /// The manifest that was given inline, if one was, or why it is none.
     pub fn inline(&self) -> Option<Result<Manifest, ManifestError>> {
         match &self.manifest {

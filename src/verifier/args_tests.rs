@@ -121,6 +121,7 @@ fn sizes_of_shards_have_the_units_of_kubernetes() {
 #[test]
 fn digest_has_defaults() {
     let expected = DigestArgs {
+        except: Vec::new(),
         root: "/w".into(),
         path: None,
         manifest: None,

@@ -16,6 +16,7 @@ use super::look::{Looked, Place};
 use super::manifest::{Bounds, File, MAX_FILES, Manifest, ManifestError, starts};
 use super::pool::{How, Resources, hash_all};
 use super::progress::Progress;
+use super::signed;
 use super::walk::unread;
 
 /// What became of a verification.
@@ -42,6 +43,8 @@ pub struct Examined {
     pub files: usize,
     /// Sum of their sizes.
     pub bytes: u64,
+    /// The authority that vouches for them, where a signature was asked for.
+    pub authority: Option<String>,
 }
 
 /// An artifact of which all but the content is right.
@@ -50,6 +53,9 @@ struct Opened<'a> {
     how: &'a How,
     directory: Beneath,
     manifest: Manifest,
+    /// What is signed, where it is hashed in another way than the manifest.
+    signed: Option<Manifest>,
+    except: Vec<&'a str>,
     prints: Fingerprints,
     looked: Looked,
 }
@@ -59,7 +65,7 @@ impl Opened<'_> {
         Place {
             artifact: &self.target.artifact,
             directory: &self.directory,
-            except: self.target.manifest.path(),
+            except: &self.except,
             layout: &self.target.layout,
             prints: &self.prints,
             how: self.how,
@@ -79,7 +85,18 @@ pub fn verify_as(targets: &[Target], how: &How, progress: &mut Progress<'_>) -> 
     let mut opened = Vec::new();
     for target in targets {
         let Some((directory, manifest)) = open_target(target, &mut result.findings) else { continue };
+        let signed = match &target.signature {
+            None => None,
+            Some(signature) => {
+                match signed::check(&target.artifact, signature, &directory, &manifest, &mut result.findings) {
+                    Some(signed) => Some(signed),
+                    None => continue,
+                }
+            }
+        };
+        let (authority, signed) = signed.map_or((None, None), |signed| (Some(signed.authority), signed.manifest));
         result.artifacts.push(Examined {
+            authority,
             artifact: target.artifact.clone(),
             digest: target.digest.digest(),
             hashing: manifest.hashing(),
@@ -87,7 +104,9 @@ pub fn verify_as(targets: &[Target], how: &How, progress: &mut Progress<'_>) -> 
             bytes: manifest.total_bytes(),
         });
         let prints = Fingerprints::new(directory.fd());
-        let mut artifact = Opened { target, how, directory, manifest, prints, looked: Looked::default() };
+        let except = target.except(&manifest);
+        let looked = Looked::default();
+        let mut artifact = Opened { target, how, directory, manifest, signed, except, prints, looked };
         artifact.looked = artifact.place().first(&artifact.manifest, &mut result.findings);
         opened.push(artifact);
     }
@@ -108,7 +127,12 @@ pub fn verify_as(targets: &[Target], how: &How, progress: &mut Progress<'_>) -> 
     }
     result.content_read = true;
     for artifact in &opened {
-        hash(artifact, progress, &mut result.findings);
+        hash(artifact, &artifact.manifest, &|index| Some(index), progress, &mut result.findings);
+        if let Some(signed) = &artifact.signed {
+            let files = signed.files();
+            let index = |at: usize| artifact.manifest.find(&files[at].path);
+            hash(artifact, signed, &index, progress, &mut result.findings);
+        }
     }
     for artifact in &opened {
         let Opened { manifest, looked, .. } = artifact;
@@ -119,13 +143,25 @@ pub fn verify_as(targets: &[Target], how: &How, progress: &mut Progress<'_>) -> 
     result
 }
 
-fn hash(opened: &Opened<'_>, progress: &mut Progress<'_>, findings: &mut Findings) {
-    let Opened { target, how, directory, manifest, prints, looked } = opened;
+/// Hashes the content as `manifest` says, which is that of the artifact or what is signed; `listed` tells where a file of it
+/// is in that of the artifact.
+fn hash(
+    opened: &Opened<'_>,
+    manifest: &Manifest,
+    listed: &(dyn Fn(usize) -> Option<usize> + Sync),
+    progress: &mut Progress<'_>,
+    findings: &mut Findings,
+) {
+    let Opened { target, how, directory, prints, looked, .. } = opened;
+    let signed = !std::ptr::eq(manifest, &opened.manifest);
     let artifact = &target.artifact;
     let hashing = manifest.hashing();
     let files = Listed::new(hashing, manifest.files().len(), |index| {
         let file = &manifest.files()[index];
-        (looked.place(index, &file.path), file.size, Some(looked.prints[index]))
+        match listed(index) {
+            Some(at) => (looked.place(at, &file.path), file.size, Some(looked.prints[at])),
+            None => (&*file.path, file.size, None),
+        }
     });
     progress.begin(artifact, manifest.total_bytes());
     let mut on_result = |index: usize, result: Result<Digest, HashError>| {
@@ -136,6 +172,11 @@ fn hash(opened: &Opened<'_>, progress: &mut Progress<'_>, findings: &mut Finding
             Ok(found) if Some(found) == expected => {}
             Ok(found) => {
                 let expected = expected.map(|digest| digest.to_string()).unwrap_or_default();
+                if signed {
+                    let algorithm = hashing.algorithm;
+                    let detail = format!("{algorithm} is {found}, the signature says {expected}");
+                    return findings.add(finding(Reason::SignedOtherFiles, artifact, path, detail));
+                }
                 findings.add(mismatch(artifact, path, directory, &files.get(index), &found, &expected));
             }
             Err(error) => findings.add(unhashed(artifact, path, &error)),
@@ -195,10 +236,12 @@ pub fn digest(name: &str, args: &DigestArgs, progress: &mut Progress<'_>) -> Res
     };
     let prints = Fingerprints::new(directory.fd());
     let how = How::on(args.threads);
+    let except: Vec<&str> =
+        args.manifest.as_deref().into_iter().chain(args.except.iter().map(String::as_str)).collect();
     let place = Place {
         artifact: name,
         directory: &directory,
-        except: args.manifest.as_deref(),
+        except: &except,
         layout: &args.layout,
         prints: &prints,
         how: &how,
@@ -316,7 +359,7 @@ fn finding(reason: Reason, artifact: &str, path: &str, detail: impl Into<String>
     Finding { reason, artifact: artifact.into(), path: path.into(), detail: detail.into() }
 }
 
-fn open_directory(
+pub(super) fn open_directory(
     artifact: &str,
     root: &std::path::Path,
     path: Option<&str>,
@@ -346,7 +389,7 @@ fn open_target(target: &Target, findings: &mut Findings) -> Option<(Beneath, Man
     let directory = open_directory(artifact, &target.root, target.path.as_deref(), findings)?;
     let (place, parsed) = match &target.manifest {
         ManifestArg::Inline(_) => ("--manifest-inline", target.inline()?),
-        ManifestArg::Path(path) => match open_manifest(&directory, path) {
+        ManifestArg::Path(path) => match open_beside(&directory, path, "manifest", Reason::ManifestMissing) {
             Ok(file) => (path.as_str(), Manifest::parse(file)),
             Err((reason, detail)) => {
                 findings.add(finding(reason, artifact, path, detail));
@@ -376,17 +419,22 @@ fn open_target(target: &Target, findings: &mut Findings) -> Option<(Beneath, Man
     Some((directory, manifest))
 }
 
-fn open_manifest(directory: &Beneath, path: &str) -> Result<StdFile, (Reason, String)> {
+/// Opens a file that is no part of the artifact: its manifest or its signature.
+pub(super) fn open_beside(
+    directory: &Beneath,
+    path: &str,
+    what: &str,
+    missing: Reason,
+) -> Result<StdFile, (Reason, String)> {
     let fd = directory.open_file(path).map_err(|error| match error {
-        OpenError::Symlink => (Reason::Symlink, "the manifest is, or is behind, a symbolic link".to_string()),
+        OpenError::Symlink => (Reason::Symlink, format!("the {what} is, or is behind, a symbolic link")),
         OpenError::MountPoint => (Reason::MountPoint, "another file system is mounted on the way".into()),
-        OpenError::Missing => (Reason::ManifestMissing, "the manifest is not there".into()),
-        OpenError::Other(error) => (Reason::ManifestMissing, format!("the manifest cannot be opened: {error}")),
+        OpenError::Missing => (missing, format!("the {what} is not there")),
+        OpenError::Other(error) => (missing, format!("the {what} cannot be opened: {error}")),
     })?;
-    let stat =
-        fstat(&fd).map_err(|error| (Reason::ManifestMissing, format!("the manifest cannot be read: {error}")))?;
+    let stat = fstat(&fd).map_err(|error| (missing, format!("the {what} cannot be read: {error}")))?;
     if file_type(&stat) != FileType::RegularFile {
-        return Err((Reason::ManifestMissing, "the manifest is no regular file".into()));
+        return Err((missing, format!("the {what} is no regular file")));
     }
     Ok(StdFile::from(fd))
 }

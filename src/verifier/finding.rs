@@ -16,6 +16,14 @@ pub mod exit {
     pub const MANIFEST_INVALID: u8 = 12;
     /// The manifest is not the one that the digest pins.
     pub const DIGEST_MISMATCH: u8 = 13;
+    /// The signature is not there or cannot be read.
+    pub const SIGNATURE_MISSING: u8 = 14;
+    /// The signature is no bundle of OMS v1.0, contradicts itself, is not of what it says, or is of other files.
+    pub const SIGNATURE_INVALID: u8 = 15;
+    /// The signature is sound, but by none of the authorities that the artifact trusts.
+    pub const UNTRUSTED_SIGNER: u8 = 16;
+    /// The signature was made in a way that the artifact does not allow.
+    pub const SIGNED_LOOSELY: u8 = 17;
     /// A file has another content or size than the manifest says, or changed while it was read.
     pub const CONTENT_MISMATCH: u8 = 20;
     /// There is a file that the manifest does not list.
@@ -52,6 +60,38 @@ pub enum Reason {
     ManifestInvalid,
     /// The manifest is not the one that the digest pins.
     DigestMismatch,
+    /// The signature is not there, or cannot be read.
+    SignatureMissing,
+    /// The file is no bundle of OMS v1.0.
+    BundleInvalid,
+    /// What is signed is no statement of OMS v1.0, or contradicts itself.
+    StatementInvalid,
+    /// The signature is not of the payload beside it.
+    SignatureInvalid,
+    /// The evidence of a transparency or certificate log does not hold.
+    TransparencyLog,
+    /// The signature is of other files than the manifest lists.
+    SignedOtherFiles,
+    /// A certificate is not valid at the time that counts.
+    CertificateTime,
+    /// The certificate is of another identity.
+    UntrustedIdentity,
+    /// The identity is vouched for by another issuer.
+    UntrustedIssuer,
+    /// The certificate is not meant for signing.
+    CertificateUsage,
+    /// The certificate does not lead to a trusted root.
+    UntrustedChain,
+    /// Another key.
+    UntrustedKey,
+    /// No authority of the kind that the signature is of.
+    UntrustedMethod,
+    /// The statement is of a signer before OMS v1.0.
+    SignedWithOldPredicate,
+    /// The signer followed symbolic links.
+    SignedWithSymlinks,
+    /// The signer left a file out that is there.
+    SignedWithIgnoredPaths,
     /// The content has another digest.
     HashMismatch,
     /// The content has another digest, and the file has holes: parts of it were never written.
@@ -123,6 +163,22 @@ impl Reason {
             Self::ManifestMissing => exit::MANIFEST_MISSING,
             Self::ManifestInvalid => exit::MANIFEST_INVALID,
             Self::DigestMismatch => exit::DIGEST_MISMATCH,
+            Self::SignatureMissing => exit::SIGNATURE_MISSING,
+            Self::BundleInvalid
+            | Self::StatementInvalid
+            | Self::SignatureInvalid
+            | Self::TransparencyLog
+            | Self::SignedOtherFiles => exit::SIGNATURE_INVALID,
+            Self::CertificateTime
+            | Self::UntrustedIdentity
+            | Self::UntrustedIssuer
+            | Self::CertificateUsage
+            | Self::UntrustedChain
+            | Self::UntrustedKey
+            | Self::UntrustedMethod => exit::UNTRUSTED_SIGNER,
+            Self::SignedWithOldPredicate | Self::SignedWithSymlinks | Self::SignedWithIgnoredPaths => {
+                exit::SIGNED_LOOSELY
+            }
             Self::HashMismatch
             | Self::SparseFile
             | Self::SizeMismatch
@@ -159,6 +215,39 @@ impl Reason {
             Self::ManifestInvalid => "write it again with `kubectl weightlock digest DIR --write-manifest`",
             Self::DigestMismatch => {
                 "restore the manifest that belongs to the digest; if the files were meant to change, declare them as a new WeightArtifact"
+            }
+            Self::SignatureMissing => {
+                "sign the files with `kubectl weightlock sign`, put the bundle into the volume, and correct signature.bundlePath of the WeightArtifact"
+            }
+            Self::BundleInvalid | Self::StatementInvalid => {
+                "sign the files again with a signer of OMS v1.0, such as `kubectl weightlock sign`"
+            }
+            Self::SignatureInvalid | Self::TransparencyLog => {
+                "treat the bundle as forged: get it again from those who signed the weights"
+            }
+            Self::SignedOtherFiles => {
+                "get the signature that belongs to these files; if it was made over the manifest too, sign again with `kubectl weightlock sign`, which leaves it out"
+            }
+            Self::CertificateTime => {
+                "sign again with a certificate that is valid; or pin certificate.validAt of the authority to a time at which you know the signature existed"
+            }
+            Self::UntrustedIdentity | Self::UntrustedIssuer => {
+                "find out who signed; if it is meant, correct identity and issuer of the authority in the WeightArtifact"
+            }
+            Self::CertificateUsage => {
+                "sign with a certificate for signing: key usage digitalSignature or extended key usage codeSigning, and no authority's"
+            }
+            Self::UntrustedChain | Self::UntrustedKey | Self::UntrustedMethod => {
+                "find out who signed; if it is meant, add them to signature.authorities of the WeightArtifact"
+            }
+            Self::SignedWithOldPredicate => {
+                "sign again with `kubectl weightlock sign`, or allow StatementV01 in signature.allow of the WeightArtifact"
+            }
+            Self::SignedWithSymlinks => {
+                "sign again without following links, or allow Symlinks in signature.allow of the WeightArtifact"
+            }
+            Self::SignedWithIgnoredPaths => {
+                "remove the file, sign again without ignoring it, or allow IgnorePaths in signature.allow of the WeightArtifact"
             }
             Self::HashMismatch | Self::SizeMismatch => {
                 "treat the volume as tampered with: restore the files from a copy that verifies; if they were meant to change, declare them as a new WeightArtifact"

@@ -42,7 +42,7 @@ struct Search<'a> {
     root: &'a Beneath,
     artifact: &'a str,
     revision: &'a str,
-    manifest: Option<&'a str>,
+    except: &'a [&'a str],
     findings: &'a mut Findings,
     pending: Vec<String>,
     /// Names of each inode that has several: how many there are, how many were met, the first.
@@ -52,13 +52,13 @@ struct Search<'a> {
     complete: bool,
 }
 
-/// Everything of one revision, sorted by name, or what is wrong with the repository directory. The file at `manifest`, which
+/// Everything of one revision, sorted by name, or what is wrong with the repository directory. A file at `except`, which
 /// describes the snapshot, may be beside it.
 pub fn snapshot(
     root: &Beneath,
     artifact: &str,
     revision: &str,
-    manifest: Option<&str>,
+    except: &[&str],
     findings: &mut Findings,
 ) -> Option<Vec<SnapshotFile>> {
     let before = findings.total();
@@ -72,7 +72,7 @@ pub fn snapshot(
         root,
         artifact,
         revision,
-        manifest,
+        except,
         findings,
         pending: vec![String::new()],
         links: BTreeMap::new(),
@@ -167,7 +167,7 @@ impl Search<'_> {
         let size = inode.size;
         if let Some(name) = self.within_snapshot(&path) {
             self.files.push(SnapshotFile { path: name.into(), place: path, inode });
-        } else if self.manifest == Some(&*path) {
+        } else if self.except.contains(&&*path) {
             // It says what the snapshot is.
         } else if path.starts_with("refs/") {
             self.reference(&path, size);

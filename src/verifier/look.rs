@@ -15,10 +15,10 @@ pub struct Place<'a> {
     pub artifact: &'a str,
     /// Its directory.
     pub directory: &'a Beneath,
-    /// Path of a file in it that is no part of it: its manifest.
-    pub except: Option<&'a str>,
     /// How the directory is laid out.
     pub layout: &'a Layout,
+    /// Paths of files in it that are no part of it: its manifest and its signature.
+    pub except: &'a [&'a str],
     /// Makes the fingerprints.
     pub prints: &'a Fingerprints,
     /// How files are read, where one has to be.

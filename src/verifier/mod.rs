@@ -16,10 +16,12 @@ pub mod huggingface;
 pub mod inode;
 pub mod look;
 pub mod manifest;
+pub mod oms;
 pub mod pool;
 pub mod progress;
 pub mod read;
 pub mod report;
+pub mod signed;
 pub mod store;
 pub mod subtree;
 pub mod transcript;
@@ -84,7 +86,8 @@ fn print(around: &mut Surroundings<'_>, text: &str, code: u8) -> u8 {
     }
 }
 
-fn verify(
+/// Verifies targets, reports, and returns the exit code.
+pub fn verify(
     targets: &[Target],
     format: ReportFormat,
     threads: Option<NonZeroUsize>,
@@ -97,7 +100,8 @@ fn verify(
     finish(&Report::new(verification, started.elapsed()), format, around)
 }
 
-fn finish(report: &Report, format: ReportFormat, around: &mut Surroundings<'_>) -> u8 {
+/// Reports what was found, and returns the exit code.
+pub fn finish(report: &Report, format: ReportFormat, around: &mut Surroundings<'_>) -> u8 {
     let text = report.text();
     report::write_termination_message(around.termination_log, &text);
     let printed = match format {

@@ -39,6 +39,7 @@ impl Outcome {
             None => Self::Verified,
             Some(
                 Reason::ManifestMissing
+                | Reason::SignatureMissing
                 | Reason::UnreadableDirectory
                 | Reason::UnreadableFile
                 | Reason::StaleHandle
@@ -83,6 +84,8 @@ struct Document<'a> {
 #[derive(Serialize)]
 struct ArtifactDocument<'a> {
     name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authority: Option<&'a str>,
     digest: &'a str,
     hash: &'static str,
     #[serde(rename = "shardSize", skip_serializing_if = "Option::is_none")]
@@ -146,6 +149,7 @@ impl Report {
                 .iter()
                 .map(|a| ArtifactDocument {
                     name: &a.artifact,
+                    authority: a.authority.as_deref(),
                     digest: &a.digest,
                     hash: a.hashing.algorithm.name(),
                     shard_size: a.hashing.shard_size,
@@ -202,13 +206,14 @@ impl Report {
         let mut text = String::new();
         for examined in &self.artifacts {
             text += &format!(
-                "Verified: WeightArtifact {:?} {}: {} {}, {} bytes ({})\n",
+                "Verified: WeightArtifact {:?} {}: {} {}, {} bytes ({}){}\n",
                 examined.artifact,
                 examined.digest,
                 examined.files,
                 if examined.files == 1 { "file" } else { "files" },
                 examined.bytes,
-                size(examined.bytes)
+                size(examined.bytes),
+                examined.authority.as_ref().map(|name| format!(", signed by {name:?}")).unwrap_or_default()
             );
         }
         let bytes: u64 = self.artifacts.iter().map(|examined| examined.bytes).sum();
@@ -246,6 +251,7 @@ mod tests {
     fn report(findings: impl IntoIterator<Item = Finding>) -> Report {
         let mut report = Report {
             artifacts: vec![Examined {
+                authority: None,
                 artifact: "orion".into(),
                 digest: "sha256:00".into(),
                 hashing: Hashing::default(),

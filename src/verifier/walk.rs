@@ -1,4 +1,4 @@
-//! Enumerates everything beneath a directory. Nothing is skipped but the manifest itself.
+//! Enumerates everything beneath a directory. Nothing is skipped but what the caller says is no part of it.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -41,7 +41,7 @@ impl Level {
 struct Walk<'a, 'b> {
     root: &'a Beneath,
     artifact: &'a str,
-    manifest: Option<&'a str>,
+    except: &'a [&'a str],
     on_file: &'a mut OnFile<'b>,
     findings: &'a mut Findings,
     pending: Vec<(String, Option<Rc<Level>>)>,
@@ -49,20 +49,21 @@ struct Walk<'a, 'b> {
     complete: bool,
 }
 
-/// Walks the directory and calls `on_file` for each regular file but the one at `manifest`. Whatever else is there is a
+/// Walks the directory and calls `on_file` for each regular file but those at `except` (what is beneath
+/// such a directory is skipped too). Whatever else is there is a
 /// finding; directories are not, even empty ones. Returns whether it saw everything: it did not where a directory could not
 /// be read, or where it ended because more was found than anyone would read.
 pub fn walk(
     root: &Beneath,
     artifact: &str,
-    manifest: Option<&str>,
+    except: &[&str],
     on_file: &mut OnFile<'_>,
     findings: &mut Findings,
 ) -> bool {
     let mut walk = Walk {
         root,
         artifact,
-        manifest,
+        except,
         on_file,
         findings,
         pending: vec![(String::new(), None)],
@@ -145,6 +146,7 @@ impl Walk<'_, '_> {
         };
         match inode.file_type() {
             _ if check_path(&path).is_err() => self.add(Reason::TooDeep, &path, "has a path longer than 4095 bytes"),
+            FileType::Directory | FileType::Symlink if self.except.contains(&path.as_str()) => {}
             FileType::Directory => self.pending.push((path, Some(level.clone()))),
             FileType::RegularFile => self.regular(&path, &inode),
             FileType::Symlink => self.add(Reason::Symlink, &path, "is a symbolic link"),
@@ -160,7 +162,7 @@ impl Walk<'_, '_> {
             let names = self.links.entry((inode.device, inode.number)).or_insert((inode.links, 0, path.into()));
             names.1 += 1;
         }
-        if self.manifest != Some(path) {
+        if !self.except.contains(&path) {
             (self.on_file)(path, inode, self.findings);
         }
     }

@@ -133,6 +133,59 @@ const ARTIFACT_CASES: &[Case] = &[
         "Duplicate value",
     ),
     refused("spec: {writes: Never}", "Unsupported value: \"Never\""),
+    // Signatures.
+    accepted(
+        "spec: {signature: {bundlePath: model.sig, authorities: [{name: release-2026, publicKey: {pem: '-----BEGIN PUBLIC KEY-----'}}]}}",
+    ),
+    accepted(
+        "spec: {signature: {bundlePath: a/b.sig, allow: [IgnorePaths, Symlinks, StatementV01], authorities: [{name: ca, certificate: {rootsPem: '-----BEGIN CERTIFICATE-----', identity: a@example.com, validAt: '2026-01-01T00:00:00Z'}}, {name: keyless, sigstore: {identity: a@example.com, issuer: 'https://issuer.example.com', trustedRoot: '{}'}}]}}",
+    ),
+    refused(
+        "spec: {manifestDigest: null, signature: {bundlePath: a, authorities: [{name: a, publicKey: {pem: '-----BEGIN PUBLIC KEY-----'}}]}}",
+        "signature requires manifestDigest",
+    ),
+    refused(
+        "spec: {signature: {bundlePath: ../a, authorities: [{name: a, publicKey: {pem: '-----BEGIN PUBLIC KEY-----'}}]}}",
+        "signature.bundlePath is relative",
+    ),
+    refused("spec: {signature: {bundlePath: a, authorities: []}}", "authorities"),
+    refused("spec: {signature: {bundlePath: a}}", "authorities"),
+    refused(
+        "spec: {signature: {bundlePath: a, authorities: [{name: a}]}}",
+        "an authority takes exactly one of: publicKey, certificate, sigstore.",
+    ),
+    refused(
+        "spec: {signature: {bundlePath: a, authorities: [{name: a, publicKey: {pem: '-----BEGIN PUBLIC KEY-----'}, sigstore: {identity: i, issuer: 'https://i'}}]}}",
+        "an authority takes exactly one of: publicKey, certificate, sigstore.",
+    ),
+    refused(
+        "spec: {signature: {bundlePath: a, authorities: [{name: a, publicKey: {pem: '-----BEGIN PUBLIC KEY-----'}}, {name: a, publicKey: {pem: '-----BEGIN PUBLIC KEY-----'}}]}}",
+        "Duplicate value",
+    ),
+    refused(
+        "spec: {signature: {bundlePath: a, authorities: [{name: a, publicKey: {pem: '-----BEGIN PRIVATE KEY-----'}}]}}",
+        "publicKey.pem is a public key in PEM",
+    ),
+    refused(
+        "spec: {signature: {bundlePath: a, authorities: [{name: a, certificate: {rootsPem: x, identity: i}}]}}",
+        "certificate.rootsPem is one or more certificates in PEM",
+    ),
+    refused(
+        "spec: {signature: {bundlePath: a, authorities: [{name: a, certificate: {rootsPem: '-----BEGIN CERTIFICATE-----'}}]}}",
+        "identity",
+    ),
+    refused(
+        "spec: {signature: {bundlePath: a, authorities: [{name: a, certificate: {rootsPem: '-----BEGIN CERTIFICATE-----', identity: i, validAt: yesterday}}]}}",
+        "validAt",
+    ),
+    refused(
+        "spec: {signature: {bundlePath: a, authorities: [{name: a, sigstore: {identity: i, issuer: 'http://i'}}]}}",
+        "sigstore.issuer is the https:// URL of an OpenID Connect issuer.",
+    ),
+    refused(
+        "spec: {signature: {bundlePath: a, allow: [Anything], authorities: [{name: a, publicKey: {pem: '-----BEGIN PUBLIC KEY-----'}}]}}",
+        "Unsupported value",
+    ),
     // Locations.
     accepted(
         "spec: {locations: [{name: a, role: Backup, csi: {driver: efs.csi.aws.com, volumeHandle: 'fs-0123::fsap-9'}}]}",

@@ -54,6 +54,8 @@ impl Cache {
 fn cache() -> Cache {
     let dir = tempfile::tempdir().unwrap();
     let target = Target {
+        signature: None,
+        beside: Vec::new(),
         artifact: "orion".into(),
         digest: weightlock::verifier::manifest::Hash([0; 32]),
         root: dir.path().into(),

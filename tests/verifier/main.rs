@@ -10,4 +10,5 @@ mod moving;
 mod mutations;
 mod program;
 mod reasons;
+mod signatures;
 mod volume;

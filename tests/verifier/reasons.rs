@@ -223,6 +223,8 @@ fn path_narrows_to_a_directory_of_the_volume() {
         manifest: ManifestArg::Path(DEFAULT_PATH.into()),
         layout: Default::default(),
         formats: Vec::new(),
+        signature: None,
+        beside: Vec::new(),
     };
     assert_eq!(findings(&target), []);
     assert_eq!(findings(&Target { path: Some("v4".into()), ..target.clone() }), one(Reason::MissingFile, "v4"));

@@ -20,6 +20,7 @@ pub struct Volume {
 
 pub fn digest_args(root: &Path) -> DigestArgs {
     DigestArgs {
+        except: Vec::new(),
         root: root.into(),
         path: None,
         manifest: Some(DEFAULT_PATH.into()),
@@ -71,6 +72,8 @@ impl Volume {
             manifest: ManifestArg::Path(DEFAULT_PATH.into()),
             layout: Layout::Directory,
             formats: Vec::new(),
+            signature: None,
+            beside: Vec::new(),
         }
     }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::assessment::Assessment;
 use super::pod::{Container, Object, Pod, object, strings, text};
+use crate::api::{Signature, SignatureAllowance};
 use crate::domain::backend;
 use crate::domain::world::{Manifest, Reverify};
 
@@ -93,6 +94,9 @@ pub(super) fn plan<'a>(assessment: &Assessment<'a>) -> Plan<'a> {
                 let names: Vec<&str> = artifact.content.formats.iter().map(|format| format.name()).collect();
                 plan.args.extend(["--formats".to_owned(), names.join(",")]);
             }
+            if let Some(signature) = &artifact.signature {
+                plan.args.extend(signature_args(signature));
+            }
         }
     }
     plan
@@ -117,6 +121,31 @@ impl<'a> Plan<'a> {
 fn join(outer: &str, inner: &str) -> String {
     // Declared paths are checked when they are declared; one that climbs all the same stays beneath the root.
     backend::canonical_path(&format!("{outer}/{inner}")).trim_start_matches('/').to_owned()
+}
+
+/// What the verifier is told of a signature. It derives from the artifact alone: trust comes from nowhere else.
+fn signature_args(signature: &Signature) -> Vec<String> {
+    let mut args = vec!["--signature".to_owned(), signature.bundle_path.clone()];
+    for authority in &signature.authorities {
+        // As a value, so that members stand in order. An authority has no member that could not be written.
+        let json = serde_json::to_value(authority).unwrap_or_default().to_string();
+        args.extend(["--authority".to_owned(), json]);
+    }
+    let mut allowed = signature.allow.clone();
+    allowed.sort();
+    allowed.dedup();
+    let names: Vec<&str> = allowed
+        .into_iter()
+        .map(|allowance| match allowance {
+            SignatureAllowance::IgnorePaths => "IgnorePaths",
+            SignatureAllowance::Symlinks => "Symlinks",
+            SignatureAllowance::StatementV01 => "StatementV01",
+        })
+        .collect();
+    if !names.is_empty() {
+        args.extend(["--allow-signed".to_owned(), names.join(",")]);
+    }
+    args
 }
 
 /// The manifest as the digest covers it: no white space, files in the order of their paths' bytes, keys in order.

@@ -212,6 +212,7 @@ fn world(fixture: &Fixture, uids: &std::collections::BTreeMap<String, String>) -
     ] {
         let location = ArtifactLocation { name: "l".into(), source, pinned: None, path: None };
         let artifact = Artifact {
+            signature: None,
             name: name.into(),
             digest: None,
             manifest: Manifest::Path("m".into()),

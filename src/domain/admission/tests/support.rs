@@ -72,6 +72,7 @@ pub fn small() -> World {
             digest: Some(DIGEST.into()),
             manifest: Manifest::Path(".weightlock/manifest.json".into()),
             content: Default::default(),
+            signature: None,
             locations: vec![
                 ArtifactLocation {
                     name: "serving".into(),

@@ -193,3 +193,38 @@ fn wl_601_the_bandwidth_annotation() {
     passes(&admit(&world, "serving", &pod));
     passes(&judge(&small(), "serving", &pod));
 }
+
+#[test]
+fn wl_302_the_signature_is_asked_for_as_the_artifact_says() {
+    use crate::api::{Authority, PublicKeyAuthority, Signature, SignatureAllowance};
+    let pem = "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n";
+    let authority = Authority {
+        name: "release".into(),
+        public_key: Some(PublicKeyAuthority { pem: pem.into() }),
+        certificate: None,
+        sigstore: None,
+    };
+    let mut world = small();
+    world.artifacts.get_mut("orion").unwrap().signature = Some(Signature {
+        bundle_path: "model.sig".into(),
+        authorities: vec![authority],
+        allow: vec![SignatureAllowance::Symlinks, SignatureAllowance::IgnorePaths],
+    });
+    let pod = shaped(&world, "serving", &server("orion"));
+    let args = pod.pointer(&format!("{VERIFIER}/args")).unwrap().as_array().unwrap();
+    let from = args.iter().position(|arg| arg == "--signature").unwrap();
+    let json =
+        r#"{"name":"release","publicKey":{"pem":"-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n"}}"#;
+    let expected = json!(["--signature", "model.sig", "--authority", json, "--allow-signed", "IgnorePaths,Symlinks"]);
+    assert_eq!(Value::from(&args[from..from + 6]), expected);
+    passes(&judge(&world, "serving", &pod));
+    // A pod that was shaped for an artifact without a signature, or that asks for less, is refused.
+    refused(&judge(&world, "serving", &shaped(&small(), "serving", &server("orion"))), &["WL-302"], "args");
+    let mut less = args.clone();
+    less.truncate(from);
+    refused(
+        &judge(&world, "serving", &set(pod.clone(), &format!("{VERIFIER}/args"), less.into())),
+        &["WL-302"],
+        "args",
+    );
+}

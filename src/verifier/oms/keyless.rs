@@ -1,0 +1,163 @@
+//! The method `sigstore`: a short-lived certificate of Fulcio, verified offline against a trusted root.
+//!
+//! The path, the timestamp of the certificate log, the transparency log's inclusion proof and checkpoint, and that the log
+//! entry is of this very bundle are verified by the sigstore project's own library; its cryptography is ring's.
+
+use std::sync::Once;
+
+use ring::digest;
+use ring::signature as ring_signature;
+use sigstore_crypto::provider::HashContext;
+use sigstore_crypto::{CryptoProvider, SigningScheme};
+use sigstore_trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot};
+use sigstore_types::{Artifact, ArtifactDigest, HashAlgorithm, SignatureContent};
+use sigstore_verify::{CertificateError, Error, IdentityMatcher, VerificationPolicy, Verifier};
+
+use super::bundle::Payload;
+use super::refusal::{Cause, Refusal};
+
+/// ring as the library's cryptography.
+#[derive(Debug)]
+struct Ring;
+
+struct RingHash(digest::Context);
+
+impl HashContext for RingHash {
+    fn update(&mut self, data: &[u8]) {
+        self.0.update(data);
+    }
+    fn finalize(self: Box<Self>) -> Vec<u8> {
+        self.0.finish().as_ref().to_vec()
+    }
+}
+
+fn unsupported(what: impl std::fmt::Debug) -> sigstore_crypto::Error {
+    sigstore_crypto::Error::UnsupportedAlgorithm(format!("{what:?}"))
+}
+
+impl CryptoProvider for Ring {
+    fn hash(&self, algorithm: HashAlgorithm) -> sigstore_crypto::Result<Box<dyn HashContext>> {
+        let algorithm = match algorithm {
+            HashAlgorithm::Sha2256 => &digest::SHA256,
+            HashAlgorithm::Sha2384 => &digest::SHA384,
+            HashAlgorithm::Sha2512 => &digest::SHA512,
+            other => return Err(unsupported(other)),
+        };
+        Ok(Box::new(RingHash(digest::Context::new(algorithm))))
+    }
+
+    fn verify_raw(
+        &self,
+        scheme: SigningScheme,
+        key: &[u8],
+        data: &[u8],
+        signature: &[u8],
+    ) -> sigstore_crypto::Result<()> {
+        let algorithm: &dyn ring_signature::VerificationAlgorithm = match scheme {
+            SigningScheme::EcdsaP256Sha256 => &ring_signature::ECDSA_P256_SHA256_ASN1,
+            SigningScheme::EcdsaP256Sha384 => &ring_signature::ECDSA_P256_SHA384_ASN1,
+            SigningScheme::EcdsaP384Sha256 => &ring_signature::ECDSA_P384_SHA256_ASN1,
+            SigningScheme::EcdsaP384Sha384 => &ring_signature::ECDSA_P384_SHA384_ASN1,
+            SigningScheme::Ed25519 => &ring_signature::ED25519,
+            SigningScheme::RsaPkcs1Sha256 => &ring_signature::RSA_PKCS1_2048_8192_SHA256,
+            SigningScheme::RsaPkcs1Sha384 => &ring_signature::RSA_PKCS1_2048_8192_SHA384,
+            SigningScheme::RsaPkcs1Sha512 => &ring_signature::RSA_PKCS1_2048_8192_SHA512,
+            other => return Err(unsupported(other)),
+        };
+        ring_signature::UnparsedPublicKey::new(algorithm, key)
+            .verify(data, signature)
+            .map_err(|_| sigstore_crypto::Error::Verification("the signature is not by this key".into()))
+    }
+
+    /// Nothing that OMS signs is signed by its digest alone.
+    fn verify_prehashed(&self, scheme: SigningScheme, _: &[u8], _: &[u8], _: &[u8]) -> sigstore_crypto::Result<()> {
+        Err(unsupported(scheme))
+    }
+}
+
+fn install_cryptography() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // It fails where a provider is there already, and then that one is used.
+        let _ = sigstore_crypto::install_default_provider(&Ring);
+    });
+}
+
+/// A trusted root that was found to be sound.
+#[derive(Clone)]
+pub struct Root(TrustedRoot);
+
+impl Root {
+    /// From JSON (`application/vnd.dev.sigstore.trustedroot+json`); the public instance's where none is given.
+    ///
+    /// # Errors
+    /// If it cannot be read, or names what cannot be used.
+    pub fn parse(json: Option<&str>) -> Result<Self, String> {
+        install_cryptography();
+        let root = TrustedRoot::from_json(json.unwrap_or(SIGSTORE_PRODUCTION_TRUSTED_ROOT))
+            .map_err(|error| error.to_string())?;
+        Verifier::new(&root).map_err(|error| error.to_string())?;
+        Ok(Self(root))
+    }
+}
+
+/// Verifies the text of a bundle whose payload, as it was parsed before, names `subject` (SHA-256).
+///
+/// # Errors
+/// With the cause, if anything does not hold.
+pub fn verify(
+    text: &[u8],
+    payload: &Payload,
+    subject: [u8; 32],
+    root: &Root,
+    identity: &str,
+    issuer: &str,
+) -> Result<(), Refusal> {
+    install_cryptography();
+    let invalid = |problem: String| Refusal::new(Cause::BundleInvalid, problem);
+    let text = std::str::from_utf8(text).map_err(|error| invalid(error.to_string()))?;
+    let bundle = sigstore_types::Bundle::from_json(text).map_err(|error| invalid(error.to_string()))?;
+    // What the library reads must be what was parsed and will be compared.
+    match &bundle.content {
+        SignatureContent::DsseEnvelope(envelope) if envelope.payload.as_bytes() == payload.statement() => {}
+        _ => return Err(invalid("its payload is read in two ways".into())),
+    }
+    let verifier = Verifier::new(&root.0).map_err(|error| refusal(&error))?;
+    let identity = match identity {
+        uri if uri.contains(':') => IdentityMatcher::Uri(uri.into()),
+        address if address.contains('@') => IdentityMatcher::Email(address.into()),
+        other => IdentityMatcher::Exact(other.into()),
+    };
+    let policy = VerificationPolicy::new(identity, issuer);
+    let digest =
+        ArtifactDigest::new(HashAlgorithm::Sha2256, subject.to_vec()).map_err(|error| invalid(error.to_string()))?;
+    let result = verifier.verify(Artifact::Digest(digest), &bundle, &policy).map_err(|error| refusal(&error))?;
+    let complete = result.certificate_verified()
+        && result.sct_verified()
+        && result.tlog_verified()
+        && result.identity_policy_checked();
+    if complete { Ok(()) } else { Err(Refusal::new(Cause::TransparencyLog, "a check was left out")) }
+}
+
+fn refusal(error: &Error) -> Refusal {
+    let cause = match error {
+        Error::IdentityMismatch { .. } => Cause::UntrustedIdentity,
+        Error::IssuerMismatch { .. } => Cause::UntrustedIssuer,
+        Error::Certificate(CertificateError::NotYetValid { .. } | CertificateError::Expired { .. }) => {
+            Cause::CertificateTime
+        }
+        Error::Certificate(CertificateError::ChainInvalid(_) | CertificateError::NoValidAuthority { .. }) => {
+            Cause::UntrustedChain
+        }
+        Error::Certificate(CertificateError::Sct(_)) | Error::TransparencyLog(_) | Error::Timestamp(_) => {
+            Cause::TransparencyLog
+        }
+        Error::SignatureInvalid(_) => Cause::SignatureInvalid,
+        _ => Cause::BundleInvalid,
+    };
+    Refusal::new(cause, error.to_string())
+}
+
+#[cfg(test)]
+#[path = "keyless_tests.rs"]
+mod tests;
