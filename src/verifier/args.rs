@@ -21,7 +21,8 @@ weightlock-verify: checks that a directory holds exactly the files of a manifest
 
 Usage:
   weightlock-verify [--report text|json] [--threads N] GROUP...
-      GROUP: --artifact NAME --digest sha256:HEX --root DIR [--path DIR] (--manifest FILE | --manifest-inline JSON)
+      GROUP: --artifact NAME --digest sha256:HEX --root DIR [--path DIR]
+             (--manifest FILE | --manifest-inline JSON | --manifest-dir DIR)
              [--layout HuggingFaceCache --revision COMMIT] [--formats NAME,…]
              [--signature FILE --authority JSON... [--allow-signed NAMES]]
       A group begins with --artifact; each is verified.
@@ -36,6 +37,7 @@ Usage:
   --manifest FILE          the manifest, relative to that directory: a file that is not part of the artifact
                            (digest --write-manifest: .weightlock/manifest.json unless given)
   --manifest-inline JSON   the manifest itself: {\"files\":[{\"path\":…,\"sha256\":…,\"size\":…}],\"version\":1}
+  --manifest-dir DIR       a directory with the manifest in shards, files 0, 1, 2 and so on: a volume of ConfigMaps
   --signature FILE         an OMS v1.0 signature, relative to that directory: it must hold besides the digest
   --authority JSON         who may have signed: an entry of the artifact's spec.signature.authorities; any will do
   --allow-signed NAMES     of IgnorePaths,Symlinks,StatementV01: how it may have been signed besides
@@ -130,6 +132,8 @@ pub enum ManifestArg {
     Path(String),
     /// The manifest itself, not yet parsed.
     Inline(String),
+    /// A directory outside the volume that holds the shards of the manifest.
+    Shards(PathBuf),
 }
 
 /// How the directory of an artifact is laid out.
@@ -196,8 +200,10 @@ pub enum UsageError {
         /// In which group.
         place: String,
     },
-    /// Both sources of a manifest.
-    #[error("--manifest and --manifest-inline are both given for artifact {0:?}: give one of them")]
+    /// More than one source of a manifest.
+    #[error(
+        "more than one of --manifest, --manifest-inline and --manifest-dir is given for artifact {0:?}: give one of them"
+    )]
     TwoManifests(String),
     /// A value that cannot be.
     #[error("--{option} {value:?} {problem}")]
@@ -319,6 +325,7 @@ fn parse_verify(args: &[OsString]) -> Result<Command, UsageError> {
             Arg::Long("path") => "path",
             Arg::Long("manifest") => "manifest",
             Arg::Long("manifest-inline") => "manifest-inline",
+            Arg::Long("manifest-dir") => "manifest-dir",
             Arg::Long("formats") => "formats",
             Arg::Long("layout") => "layout",
             Arg::Long("revision") => "revision",
@@ -332,7 +339,7 @@ fn parse_verify(args: &[OsString]) -> Result<Command, UsageError> {
         let given = text(name, &mut parser)?;
         match name {
             "digest" => once(name, &mut group.digest, parse_pinned(&given)?, place)?,
-            "root" => once(name, &mut group.root, root(&given)?, place)?,
+            "root" => once(name, &mut group.root, absolute(name, &given)?, place)?,
             "path" => once(name, &mut group.path, relative(name, given)?, place)?,
             "layout" => once(name, &mut group.layout, parse_layout(&given)?, place)?,
             "revision" => once(name, &mut group.revision, parse_revision(given)?, place)?,
@@ -343,6 +350,7 @@ fn parse_verify(args: &[OsString]) -> Result<Command, UsageError> {
             _ => {
                 let manifest = match name {
                     "manifest" => ManifestArg::Path(relative("manifest", given)?),
+                    "manifest-dir" => ManifestArg::Shards(absolute(name, &given)?),
                     _ => ManifestArg::Inline(given),
                 };
                 let same = |held: &ManifestArg| std::mem::discriminant(held) == std::mem::discriminant(&manifest);
@@ -381,7 +389,9 @@ fn parse_digest(args: &[OsString]) -> Result<Command, UsageError> {
     while let Some(option) = parser.next()? {
         match option {
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
-            Arg::Long("root") => once("root", &mut root_dir, root(&text("root", &mut parser)?)?, String::new())?,
+            Arg::Long("root") => {
+                once("root", &mut root_dir, absolute("root", &text("root", &mut parser)?)?, String::new())?
+            }
             Arg::Long("path") => {
                 once("path", &mut path, relative("path", text("path", &mut parser)?)?, String::new())?;
             }
@@ -541,11 +551,11 @@ pub fn allowances(given: &str) -> Result<Vec<Allowance>, UsageError> {
     Ok(allowed)
 }
 
-fn root(given: &str) -> Result<PathBuf, UsageError> {
+fn absolute(option: &'static str, given: &str) -> Result<PathBuf, UsageError> {
     if given.starts_with('/') {
         Ok(given.into())
     } else {
-        Err(value("root", given, "is not absolute: give the path at which the volume is mounted"))
+        Err(value(option, given, "is not absolute: give the path at which the volume is mounted"))
     }
 }
 
@@ -562,7 +572,7 @@ impl ManifestArg {
     pub fn path(&self) -> Option<&str> {
         match self {
             Self::Path(path) => Some(path),
-            Self::Inline(_) => None,
+            Self::Inline(_) | Self::Shards(_) => None,
         }
     }
 }
@@ -580,14 +590,6 @@ impl Target {
     pub fn without_signature(mut self) -> Self {
         self.beside.extend(self.signature.take().map(|signature| signature.path));
         self
-    }
-
-    /// The manifest that was given inline, if one was, or why it is none.
-    pub fn inline(&self) -> Option<Result<Manifest, ManifestError>> {
-        match &self.manifest {
-            ManifestArg::Inline(json) => Some(Manifest::parse(json.as_bytes())),
-            ManifestArg::Path(_) => None,
-        }
     }
 }
 

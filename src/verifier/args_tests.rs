@@ -42,7 +42,15 @@ fn every_mistake_is_named_with_its_remedy() {
         ),
         (
             format!("--artifact a --digest {d} --root /w --manifest m --manifest-inline {{}}"),
-            r#"--manifest and --manifest-inline are both given for artifact "a": give one of them"#,
+            r#"more than one of --manifest, --manifest-inline and --manifest-dir is given for artifact "a": give one of them"#,
+        ),
+        (
+            format!("--artifact a --digest {d} --root /w --manifest-dir /m --manifest m"),
+            r#"more than one of --manifest, --manifest-inline and --manifest-dir is given for artifact "a": give one of them"#,
+        ),
+        (
+            "--artifact a --manifest-dir m".into(),
+            r#"--manifest-dir "m" is not absolute: give the path at which the volume is mounted"#,
         ),
         (
             "--artifact a --digest sha256:AB".into(),

@@ -16,6 +16,7 @@ use super::look::{Looked, Place};
 use super::manifest::{Bounds, File, MAX_FILES, Manifest, ManifestError, starts};
 use super::pool::{How, Resources, hash_all};
 use super::progress::Progress;
+use super::shards;
 use super::signed;
 use super::walk::unread;
 
@@ -388,7 +389,14 @@ fn open_target(target: &Target, findings: &mut Findings) -> Option<(Beneath, Man
     let artifact = &target.artifact;
     let directory = open_directory(artifact, &target.root, target.path.as_deref(), findings)?;
     let (place, parsed) = match &target.manifest {
-        ManifestArg::Inline(_) => ("--manifest-inline", target.inline()?),
+        ManifestArg::Inline(json) => ("--manifest-inline", Manifest::parse(json.as_bytes())),
+        ManifestArg::Shards(directory) => match shards::open(directory) {
+            Ok(text) => ("--manifest-dir", Manifest::parse(text)),
+            Err(error) => {
+                findings.add(finding(error.reason(), artifact, "--manifest-dir", error.to_string()));
+                return None;
+            }
+        },
         ManifestArg::Path(path) => match open_beside(&directory, path, "manifest", Reason::ManifestMissing) {
             Ok(file) => (path.as_str(), Manifest::parse(file)),
             Err((reason, detail)) => {

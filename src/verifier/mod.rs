@@ -21,6 +21,7 @@ pub mod pool;
 pub mod progress;
 pub mod read;
 pub mod report;
+pub mod shards;
 pub mod signed;
 pub mod store;
 pub mod subtree;

@@ -206,6 +206,29 @@ fn an_inline_manifest_excludes_nothing() {
     assert_eq!(findings(&inline), []);
 }
 
+/// The manifest is beside the volume, in shards; the digest pins what they are together.
+#[test]
+fn a_manifest_in_shards_is_pinned_as_a_whole() {
+    let volume = volume();
+    fs::remove_file(volume.path(DEFAULT_PATH)).unwrap();
+    let mut json = Vec::new();
+    manifest_of(volume.dir.path()).write_canonical(&mut json).unwrap();
+    let (first, second) = json.split_at(json.len() / 2);
+    let shards = tempfile::tempdir().unwrap();
+    fs::write(shards.path().join("0"), first).unwrap();
+    fs::write(shards.path().join("1"), second).unwrap();
+    let target = Target { manifest: ManifestArg::Shards(shards.path().into()), ..volume.target() };
+    assert_eq!(findings(&target), []);
+
+    let other = String::from_utf8(second.to_vec()).unwrap().replacen("\"size\":", "\"size\":1", 1);
+    fs::write(shards.path().join("1"), other).unwrap();
+    assert_eq!(findings(&target), one(Reason::DigestMismatch, "--manifest-dir"));
+    fs::remove_file(shards.path().join("1")).unwrap();
+    assert_eq!(findings(&target), one(Reason::ManifestInvalid, "--manifest-dir"));
+    fs::remove_file(shards.path().join("0")).unwrap();
+    assert_eq!(findings(&target), one(Reason::ManifestMissing, "--manifest-dir"));
+}
+
 #[test]
 fn path_narrows_to_a_directory_of_the_volume() {
     let outer = tempfile::tempdir().unwrap();
