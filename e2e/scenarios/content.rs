@@ -31,6 +31,7 @@ async fn a_pickle_is_stopped_where_safetensors_are_allowed() {
     scenario("formats", |s| async move {
         let ns = s.namespace("in", &["vllm"]).await;
         s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
+        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
         let pickle: &[u8] = b"\x80\x02cposix\nsystem\nX\x02\x00\x00\x00id\x85R.";
         for (role, content) in [("good", safetensors()), ("bad", pickle.to_vec())] {
             let files = [("config.json", b"{}".as_slice()), ("model.safetensors", content.as_slice())];
@@ -54,6 +55,7 @@ async fn a_hugging_face_cache_runs_until_a_link_leads_out() {
     scenario("cache", |s| async move {
         let ns = s.namespace("in", &["vllm"]).await;
         s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
+        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
         let model = safetensors();
         let mut weights = s.weights(&ns, "w", &[("model.safetensors", &model)]).await;
         // The files that were listed are those of the snapshot; on disk they are a cache.
