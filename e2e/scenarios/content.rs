@@ -16,7 +16,7 @@ fn safetensors() -> Vec<u8> {
 }
 
 /// The message of the verifier of a pod that it stopped.
-async fn stopped(s: &Stage, namespace: &str, pod: &str, exit_code: i64) -> String {
+pub async fn stopped(s: &Stage, namespace: &str, pod: &str, exit_code: i64) -> String {
     let pod = s.phase(namespace, pod, "Failed").await;
     let statuses = pod.data["status"]["initContainerStatuses"].as_array().unwrap();
     let verifier = statuses.iter().find(|status| status["name"] == "weightlock-verify").unwrap();

@@ -11,6 +11,7 @@ mod harness;
 mod network;
 mod running;
 mod shapes;
+mod signature;
 mod tools;
 mod trust;
 mod verification;
