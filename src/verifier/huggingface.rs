@@ -9,13 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Dir, FileType, readlinkat};
-use rustix::io::Errno;
 
 use super::beneath::{Beneath, OpenError};
 use super::finding::{Finding, Findings, Reason};
 use super::inode::Inode;
 use super::manifest::check_path;
-use super::walk::unread;
+use super::walk::{Unexamined, examine, unread};
 
 /// How many links in a row are followed.
 const MAX_LINKS: usize = 8;
@@ -129,18 +128,9 @@ impl Search<'_> {
     }
 
     fn entry(&mut self, directory: &OwnedFd, parent: &str, name: &[u8]) {
-        let join = |name: &str| if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") };
-        let Ok(text) = std::str::from_utf8(name) else {
-            let path = join(&String::from_utf8_lossy(name));
-            return self.add(Reason::NonUtf8Name, &path, format!("its name is the bytes {}", name.escape_ascii()));
-        };
-        let path = join(text);
-        let inode = match Inode::at(directory.as_fd(), text) {
-            Ok(inode) => inode,
-            Err(Errno::NOENT) => {
-                return self.add(Reason::ChangedWhileRead, &path, "went away while its directory was read");
-            }
-            Err(error) => return self.add(unread(error), &path, format!("cannot be examined: {error}")),
+        let (path, inode) = match examine(directory, parent, name) {
+            Ok(examined) => examined,
+            Err(Unexamined { path, reason, detail }) => return self.add(reason, &path, detail),
         };
         match inode.file_type() {
             FileType::Directory if check_path(&path).is_ok() => self.pending.push(path),

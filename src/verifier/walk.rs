@@ -82,6 +82,31 @@ pub fn walk(
     walk.complete
 }
 
+/// An entry of a directory of which it cannot be told what it is, and why.
+pub(super) struct Unexamined {
+    pub path: String,
+    pub reason: Reason,
+    pub detail: String,
+}
+
+/// The path of an entry of the directory `parent`, and what the entry is.
+pub(super) fn examine(directory: &OwnedFd, parent: &str, name: &[u8]) -> Result<(String, Inode), Unexamined> {
+    let join = |name: &str| if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") };
+    let Ok(text) = std::str::from_utf8(name) else {
+        let detail = format!("its name is the bytes {}", name.escape_ascii());
+        return Err(Unexamined { path: join(&String::from_utf8_lossy(name)), reason: Reason::NonUtf8Name, detail });
+    };
+    let path = join(text);
+    match Inode::at(directory.as_fd(), text) {
+        Ok(inode) => Ok((path, inode)),
+        Err(Errno::NOENT) => {
+            let detail = "went away while its directory was read".into();
+            Err(Unexamined { path, reason: Reason::ChangedWhileRead, detail })
+        }
+        Err(error) => Err(Unexamined { path, reason: unread(error), detail: format!("cannot be examined: {error}") }),
+    }
+}
+
 impl Walk<'_, '_> {
     fn add(&mut self, reason: Reason, path: &str, detail: impl Into<String>) {
         self.findings.add(Finding { reason, artifact: self.artifact.into(), path: path.into(), detail: detail.into() });
@@ -131,18 +156,9 @@ impl Walk<'_, '_> {
         if matches!(name, b"." | b"..") {
             return;
         }
-        let join = |name: &str| if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") };
-        let Ok(text) = std::str::from_utf8(name) else {
-            let path = join(&String::from_utf8_lossy(name));
-            return self.add(Reason::NonUtf8Name, &path, format!("its name is the bytes {}", name.escape_ascii()));
-        };
-        let path = join(text);
-        let inode = match Inode::at(directory.as_fd(), text) {
-            Ok(inode) => inode,
-            Err(Errno::NOENT) => {
-                return self.add(Reason::ChangedWhileRead, &path, "went away while its directory was read");
-            }
-            Err(error) => return self.add(unread(error), &path, format!("cannot be examined: {error}")),
+        let (path, inode) = match examine(directory, parent, name) {
+            Ok(examined) => examined,
+            Err(Unexamined { path, reason, detail }) => return self.add(reason, &path, detail),
         };
         match inode.file_type() {
             _ if check_path(&path).is_err() => self.add(Reason::TooDeep, &path, "has a path longer than 4095 bytes"),
