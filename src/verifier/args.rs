@@ -1,5 +1,8 @@
 //! The command line of `weightlock-verify`. Arguments are its only input: no environment variable and no file changes what it checks.
 
+mod target;
+mod values;
+
 use std::ffi::OsString;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
@@ -10,10 +13,13 @@ use lexopt::Arg;
 use super::again::Again;
 use super::algorithm::{Algorithm, Hashing};
 use super::formats::Format;
-use super::huggingface::is_revision;
-use super::manifest::{DEFAULT_PATH, Hash, Manifest, ManifestError, check_path, check_shard_size};
+use super::manifest::{DEFAULT_PATH, Hash};
 use super::oms::authority::Authority;
 use super::oms::{Allowance, Policy};
+use values::{absolute, layout, number, once, parse_layout, relative, text, value};
+
+pub use target::{DigestArgs, Layout, ManifestArg, SignatureArg, Target};
+pub use values::{allowances, authority, formats, parse_pinned, parse_revision, parse_shard_size};
 
 /// The text of `--help`.
 pub const HELP: &str = "\
@@ -91,85 +97,6 @@ pub enum ReportFormat {
     Text,
     /// One JSON object.
     Json,
-}
-
-/// One artifact to verify.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Name of the artifact; used in reports only.
-    pub artifact: String,
-    /// Digest of the canonical manifest.
-    pub digest: Hash,
-    /// The volume, as it is mounted.
-    pub root: PathBuf,
-    /// Directory of the artifact in the volume.
-    pub path: Option<String>,
-    /// Where the manifest is.
-    pub manifest: ManifestArg,
-    /// How the directory is laid out.
-    pub layout: Layout,
-    /// What the content may be. Empty: anything.
-    pub formats: Vec<Format>,
-    /// The signature that must hold besides, where one is asked for.
-    pub signature: Option<SignatureArg>,
-    /// Files in its directory that are no part of it, besides its manifest and its signature.
-    pub beside: Vec<String>,
-}
-
-/// A signature, and what is accepted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SignatureArg {
-    /// The bundle, relative to the directory of the artifact.
-    pub path: String,
-    /// What is accepted.
-    pub policy: Policy,
-}
-
-/// Where the manifest is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ManifestArg {
-    /// A file, relative to the directory of the artifact.
-    Path(String),
-    /// The manifest itself, not yet parsed.
-    Inline(String),
-    /// A directory outside the volume that holds the shards of the manifest.
-    Shards(PathBuf),
-}
-
-/// How the directory of an artifact is laid out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Layout {
-    /// The directory holds the files of the artifact.
-    #[default]
-    Directory,
-    /// The directory is a repository of Hugging Face's cache, the artifact one revision in it.
-    HuggingFaceCache {
-        /// The revision: a commit.
-        revision: String,
-    },
-}
-
-/// What `digest` hashes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DigestArgs {
-    /// The volume, as it is mounted.
-    pub root: PathBuf,
-    /// Directory of the artifact in the volume.
-    pub path: Option<String>,
-    /// The manifest, relative to the directory of the artifact, where it is or will be there: not part of the artifact.
-    pub manifest: Option<String>,
-    /// Further paths that are not part of the artifact.
-    pub except: Vec<String>,
-    /// How its files are hashed.
-    pub hashing: Hashing,
-    /// On how many threads; as many as the container has cores unless given.
-    pub threads: Option<NonZeroUsize>,
-    /// How the directory is laid out.
-    pub layout: Layout,
-    /// More files than this are refused before anything is hashed.
-    pub max_files: Option<u64>,
-    /// Whether to write the manifest to its place.
-    pub write_manifest: bool,
 }
 
 /// Why the arguments are wrong, and what to do.
@@ -437,160 +364,6 @@ fn parse_digest(args: &[OsString]) -> Result<Command, UsageError> {
         max_files,
         write_manifest: write.unwrap_or(false),
     }))
-}
-
-fn once<T>(option: &'static str, held: &mut Option<T>, new: T, place: String) -> Result<(), UsageError> {
-    match held.replace(new) {
-        Some(_) => Err(UsageError::Repeated { option, place }),
-        None => Ok(()),
-    }
-}
-
-fn text(option: &'static str, parser: &mut lexopt::Parser) -> Result<String, UsageError> {
-    parser.value()?.into_string().map_err(|raw| value(option, &raw.to_string_lossy(), "is not UTF-8"))
-}
-
-fn value(option: &'static str, value: &str, problem: &str) -> UsageError {
-    UsageError::Value { option, value: value.into(), problem: problem.into() }
-}
-
-fn number<T: std::str::FromStr>(option: &'static str, given: &str) -> Result<T, UsageError> {
-    given.parse().map_err(|_| value(option, given, "is not a whole number of at least 1"))
-}
-
-/// Parses the digest that pins a manifest.
-pub fn parse_pinned(given: &str) -> Result<Hash, UsageError> {
-    Hash::parse_digest(given).ok_or_else(|| {
-        value("digest", given, "is not sha256: and 64 lower-case hex digits: give the artifact's spec.manifestDigest")
-    })
-}
-
-/// Parses the size of a shard in bytes: a number, or one with a unit as in Kubernetes quantities (`1Gi`, `500M`).
-pub fn parse_shard_size(given: &str) -> Result<u64, UsageError> {
-    const UNITS: [(&str, u64); 8] = [
-        ("Ki", 1 << 10),
-        ("Mi", 1 << 20),
-        ("Gi", 1 << 30),
-        ("Ti", 1 << 40),
-        ("k", 1_000),
-        ("M", 1_000_000),
-        ("G", 1_000_000_000),
-        ("T", 1_000_000_000_000),
-    ];
-    let (number, unit) =
-        UNITS.iter().find_map(|(name, unit)| Some((given.strip_suffix(name)?, *unit))).unwrap_or((given, 1));
-    let size = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    let size = size.filter(|_| number.bytes().all(|digit| digit.is_ascii_digit()));
-    let size = size.ok_or_else(|| value("shard-size", given, "is not a number of bytes, such as 1Gi or 1000000000"))?;
-    check_shard_size(Some(size)).map_err(|error| value("shard-size", given, &format!("cannot be: {error}")))?;
-    Ok(size)
-}
-
-/// The only layout that is written out; Directory is meant where none is.
-fn parse_layout(given: &str) -> Result<(), UsageError> {
-    match given {
-        "HuggingFaceCache" => Ok(()),
-        _ => Err(value("layout", given, "is not HuggingFaceCache: leave it out for a plain directory")),
-    }
-}
-
-/// Parses a commit.
-pub fn parse_revision(given: String) -> Result<String, UsageError> {
-    if is_revision(&given) {
-        Ok(given)
-    } else {
-        Err(value("revision", &given, "is no commit: give its 40 (or 64) lower-case hex digits, not a branch or a tag"))
-    }
-}
-
-fn layout(layout: Option<()>, revision: Option<String>, place: &str) -> Result<Layout, UsageError> {
-    match (layout, revision) {
-        (None, None) => Ok(Layout::Directory),
-        (Some(()), Some(revision)) => Ok(Layout::HuggingFaceCache { revision }),
-        (Some(()), None) => Err(UsageError::Absent { option: "revision", place: place.into() }),
-        (None, Some(_)) => Err(UsageError::Absent { option: "layout", place: place.into() }),
-    }
-}
-
-/// Parses a list of formats, separated by commas.
-pub fn formats(given: &str) -> Result<Vec<Format>, UsageError> {
-    let mut formats = Vec::new();
-    for name in given.split(',') {
-        match Format::parse(name) {
-            Some(format) if !formats.contains(&format) => formats.push(format),
-            Some(_) => return Err(value("formats", given, "names a format twice")),
-            None => {
-                let known: Vec<&str> = Format::ALL.iter().map(|format| format.name()).collect();
-                let problem = format!("names a format that is not known: give some of {}", known.join(", "));
-                return Err(value("formats", given, &problem));
-            }
-        }
-    }
-    Ok(formats)
-}
-
-/// Parses an authority; its text is left out of the message, as it is long.
-pub fn authority(given: &str) -> Result<Authority, UsageError> {
-    Authority::parse(given).map_err(|error| {
-        let name = serde_json::from_str::<serde_json::Value>(given).ok();
-        let name = name.as_ref().and_then(|authority| authority["name"].as_str()).unwrap_or("(unnamed)");
-        value("authority", name, &format!("{error}; correct signature.authorities of the WeightArtifact"))
-    })
-}
-
-/// Parses a list of allowances, each at most once.
-pub fn allowances(given: &str) -> Result<Vec<Allowance>, UsageError> {
-    let mut allowed = Vec::new();
-    for name in given.split(',') {
-        match Allowance::parse(name) {
-            Some(allowance) if !allowed.contains(&allowance) => allowed.push(allowance),
-            Some(_) => return Err(value("allow-signed", given, "names one of them twice")),
-            None => return Err(value("allow-signed", given, "is not a list of IgnorePaths, Symlinks, StatementV01")),
-        }
-    }
-    Ok(allowed)
-}
-
-fn absolute(option: &'static str, given: &str) -> Result<PathBuf, UsageError> {
-    if given.starts_with('/') {
-        Ok(given.into())
-    } else {
-        Err(value(option, given, "is not absolute: give the path at which the volume is mounted"))
-    }
-}
-
-fn relative(option: &'static str, given: String) -> Result<String, UsageError> {
-    match check_path(&given) {
-        Ok(()) => Ok(given),
-        Err(ManifestError::Path { path, problem }) => Err(value(option, &path, problem)),
-        Err(error) => Err(value(option, &given, &error.to_string())),
-    }
-}
-
-impl ManifestArg {
-    /// Path of the manifest beside the files of the artifact, where that is where it is.
-    pub fn path(&self) -> Option<&str> {
-        match self {
-            Self::Path(path) => Some(path),
-            Self::Inline(_) | Self::Shards(_) => None,
-        }
-    }
-}
-
-impl Target {
-    /// Paths of files in its directory that are no part of it: its manifest, and its signature unless the manifest lists it.
-    pub fn except(&self, manifest: &Manifest) -> Vec<&str> {
-        let signature = self.signature.iter().map(|signature| signature.path.as_str());
-        let others = signature.chain(self.beside.iter().map(String::as_str));
-        self.manifest.path().into_iter().chain(others.filter(|path| manifest.find(path).is_none())).collect()
-    }
-
-    /// The same without its signature, which was verified before: certificates expire while a server runs, and that changes
-    /// nothing in the volume.
-    pub fn without_signature(mut self) -> Self {
-        self.beside.extend(self.signature.take().map(|signature| signature.path));
-        self
-    }
 }
 
 #[cfg(test)]

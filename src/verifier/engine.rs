@@ -1,22 +1,20 @@
 //! Verifies artifacts, and makes manifests. The same for the init container and the command line.
 
-use std::fs::File as StdFile;
-use std::marker::PhantomData;
-
-use rustix::fs::{FileType, SeekFrom, fstat, seek};
+use rustix::fs::{SeekFrom, seek};
 
 use super::algorithm::{Digest, Hashing};
-use super::args::{DigestArgs, ManifestArg, Target};
-use super::beneath::{Beneath, OpenError, file_type};
+use super::args::{DigestArgs, Target};
+use super::beneath::{Beneath, OpenError};
 use super::content;
 use super::finding::{Finding, Findings, Reason};
 use super::hash::{HashError, Resource};
 use super::inode::{Fingerprint, Fingerprints, Inode};
+use super::listed::Listed;
 use super::look::{Looked, Place};
-use super::manifest::{Bounds, File, MAX_FILES, Manifest, ManifestError, starts};
-use super::pool::{How, Resources, hash_all};
+use super::manifest::{Bounds, File, MAX_FILES, Manifest, ManifestError};
+use super::open::{open_directory, open_target};
+use super::pool::{How, Resources as _, hash_all};
 use super::progress::Progress;
-use super::shards;
 use super::signed;
 use super::walk::unread;
 
@@ -183,11 +181,10 @@ fn hash(
             Err(error) => findings.add(unhashed(artifact, path, &error)),
         }
     };
-    let results = hash_all(directory, prints, &files, how, progress, &mut on_result);
+    let done = hash_all(directory, prints, &files, how, progress, &mut on_result);
     progress.end();
-    if results != files.count() {
-        let detail = format!("{results} of {} digests were computed", files.count());
-        findings.add(finding(Reason::UnreadableFile, artifact, "", detail));
+    if let Err(error) = done {
+        findings.add(finding(Reason::UnreadableFile, artifact, "", error.to_string()));
     }
 }
 
@@ -263,11 +260,10 @@ pub fn digest(name: &str, args: &DigestArgs, progress: &mut Progress<'_>) -> Res
         Ok(digest) => digests[index * bytes..(index + 1) * bytes].copy_from_slice(digest.as_bytes()),
         Err(error) => findings.add(unhashed(name, &files[listed.place(index).0].path, &error)),
     };
-    let results = hash_all(&directory, &prints, &listed, &how, progress, &mut on_result);
+    let done = hash_all(&directory, &prints, &listed, &how, progress, &mut on_result);
     progress.end();
-    if results != listed.count() {
-        let detail = format!("{results} of {} digests were computed", listed.count());
-        findings.add(finding(Reason::UnreadableFile, name, "", detail));
+    if let Err(error) = done {
+        findings.add(finding(Reason::UnreadableFile, name, "", error.to_string()));
     }
     let find = |path: &str| {
         files.binary_search_by(|file| (*file.path).cmp(path)).ok().map(|index| (index, looked.prints[index]))
@@ -314,137 +310,8 @@ fn list(place: &Place<'_>, args: &DigestArgs, findings: &mut Findings) -> (Vec<F
     (listed.into_iter().map(|(file, _)| file).collect(), Looked::new(prints, places))
 }
 
-/// The files of a list as resources: one for each, or one for each of its shards.
-struct Listed<'a, F> {
-    hashing: Hashing,
-    /// The number of the first shard of each file; empty where files are hashed whole.
-    starts: Vec<u32>,
-    count: usize,
-    file: F,
-    paths: PhantomData<&'a str>,
-}
-
-impl<'a, F: Fn(usize) -> (&'a str, u64, Option<Fingerprint>)> Listed<'a, F> {
-    fn new(hashing: Hashing, files: usize, file: F) -> Self {
-        let (starts, count) = match hashing.shard_size {
-            None => (Vec::new(), files),
-            Some(_) => starts(hashing, (0..files).map(|index| file(index).1)),
-        };
-        Self { hashing, starts, count, file, paths: PhantomData }
-    }
-
-    /// The file and the shard of the resource at this index.
-    fn place(&self, index: usize) -> (usize, usize) {
-        if self.starts.is_empty() {
-            return (index, 0);
-        }
-        // Of files that begin at the same number, the last is the one that has a shard.
-        let file = self.starts.partition_point(|start| *start as usize <= index).saturating_sub(1);
-        (file, index - self.starts[file] as usize)
-    }
-}
-
-impl<'a, F: Fn(usize) -> (&'a str, u64, Option<Fingerprint>) + Sync> Resources for Listed<'a, F> {
-    fn count(&self) -> usize {
-        self.count
-    }
-
-    fn get(&self, index: usize) -> Resource<'_> {
-        let (file, shard) = self.place(index);
-        let (path, size, listed) = (self.file)(file);
-        self.hashing.resource(path, size, shard as u64, listed)
-    }
-}
-
-fn finding(reason: Reason, artifact: &str, path: &str, detail: impl Into<String>) -> Finding {
+pub(super) fn finding(reason: Reason, artifact: &str, path: &str, detail: impl Into<String>) -> Finding {
     Finding { reason, artifact: artifact.into(), path: path.into(), detail: detail.into() }
-}
-
-pub(super) fn open_directory(
-    artifact: &str,
-    root: &std::path::Path,
-    path: Option<&str>,
-    findings: &mut Findings,
-) -> Option<Beneath> {
-    let opened = Beneath::open(root).map_err(|error| (root.display().to_string(), error)).and_then(|root| match path {
-        None => Ok(root),
-        Some(path) => root.subdirectory(path).map_err(|error| (path.to_owned(), error)),
-    });
-    match opened {
-        Ok(directory) => Some(directory),
-        Err((path, error)) => {
-            let (reason, detail) = match error {
-                OpenError::Missing => (Reason::MissingFile, "there is no such directory".to_string()),
-                OpenError::Symlink => (Reason::Symlink, "there is a symbolic link on the way".into()),
-                OpenError::MountPoint => (Reason::MountPoint, "another file system is mounted on the way".into()),
-                OpenError::Other(error) => (Reason::UnreadableDirectory, format!("cannot be opened: {error}")),
-            };
-            findings.add(finding(reason, artifact, &path, detail));
-            None
-        }
-    }
-}
-
-fn open_target(target: &Target, findings: &mut Findings) -> Option<(Beneath, Manifest)> {
-    let artifact = &target.artifact;
-    let directory = open_directory(artifact, &target.root, target.path.as_deref(), findings)?;
-    let (place, parsed) = match &target.manifest {
-        ManifestArg::Inline(json) => ("--manifest-inline", Manifest::parse(json.as_bytes())),
-        ManifestArg::Shards(directory) => match shards::open(directory) {
-            Ok(text) => ("--manifest-dir", Manifest::parse(text)),
-            Err(error) => {
-                findings.add(finding(error.reason(), artifact, "--manifest-dir", error.to_string()));
-                return None;
-            }
-        },
-        ManifestArg::Path(path) => match open_beside(&directory, path, "manifest", Reason::ManifestMissing) {
-            Ok(file) => (path.as_str(), Manifest::parse(file)),
-            Err((reason, detail)) => {
-                findings.add(finding(reason, artifact, path, detail));
-                return None;
-            }
-        },
-    };
-    let manifest = match parsed {
-        Ok(manifest) => manifest,
-        Err(error) => {
-            findings.add(finding(Reason::ManifestInvalid, artifact, place, error.to_string()));
-            return None;
-        }
-    };
-    let digest = manifest.digest();
-    if digest != target.digest {
-        let detail = format!("its digest is {}, the artifact is {}", digest.digest(), target.digest.digest());
-        findings.add(finding(Reason::DigestMismatch, artifact, place, detail));
-        return None;
-    }
-    if let ManifestArg::Path(path) = &target.manifest
-        && manifest.find(path).is_some()
-    {
-        findings.add(finding(Reason::ManifestInvalid, artifact, path, "it lists itself, which cannot be"));
-        return None;
-    }
-    Some((directory, manifest))
-}
-
-/// Opens a file that is no part of the artifact: its manifest or its signature.
-pub(super) fn open_beside(
-    directory: &Beneath,
-    path: &str,
-    what: &str,
-    missing: Reason,
-) -> Result<StdFile, (Reason, String)> {
-    let fd = directory.open_file(path).map_err(|error| match error {
-        OpenError::Symlink => (Reason::Symlink, format!("the {what} is, or is behind, a symbolic link")),
-        OpenError::MountPoint => (Reason::MountPoint, "another file system is mounted on the way".into()),
-        OpenError::Missing => (missing, format!("the {what} is not there")),
-        OpenError::Other(error) => (missing, format!("the {what} cannot be opened: {error}")),
-    })?;
-    let stat = fstat(&fd).map_err(|error| (missing, format!("the {what} cannot be read: {error}")))?;
-    if file_type(&stat) != FileType::RegularFile {
-        return Err((missing, format!("the {what} is no regular file")));
-    }
-    Ok(StdFile::from(fd))
 }
 
 /// Why a file has no digest.

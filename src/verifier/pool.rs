@@ -88,8 +88,18 @@ impl How {
     }
 }
 
+/// Fewer results than resources: what has none was not looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{results} of {resources} digests were computed")]
+pub struct Incomplete {
+    /// How many results there were.
+    pub results: usize,
+    /// How many there should have been.
+    pub resources: usize,
+}
+
 /// Hashes each resource beneath the root and calls back with its index and its digest, or why it has none, in any order. What
-/// is counted as read is added to `progress`. Returns how many results there were: as many as resources.
+/// is counted as read is added to `progress`. It is an error if not every resource had its result.
 pub fn hash_all(
     root: &Beneath,
     prints: &Fingerprints,
@@ -97,7 +107,7 @@ pub fn hash_all(
     how: &How,
     progress: &mut Progress<'_>,
     on_result: &mut dyn FnMut(usize, Result<Digest, HashError>),
-) -> usize {
+) -> Result<(), Incomplete> {
     let work = Work {
         root,
         prints,
@@ -153,7 +163,10 @@ pub fn hash_all(
         }
     });
     progress.reach(before + work.read.load(Ordering::Relaxed));
-    results
+    match resources.count() {
+        resources if resources == results => Ok(()),
+        resources => Err(Incomplete { results, resources }),
+    }
 }
 
 /// The large ones first, the largest of them before all; then the others as they are listed.

@@ -32,10 +32,10 @@ fn hash(tree: &Tree, resources: &[Resource<'_>], threads: usize) -> Vec<Option<R
     let mut results = vec![None; resources.len()];
     let how = How { threads, cache: Cache::Keep, pace: None };
     let mut progress = Progress::silent();
-    let count = hash_all(&tree.root, &tree.prints, resources, &how, &mut progress, &mut |index, result| {
+    let done = hash_all(&tree.root, &tree.prints, resources, &how, &mut progress, &mut |index, result| {
         assert!(results[index].replace(result).is_none(), "{index} came twice");
     });
-    assert_eq!(count, resources.len());
+    assert_eq!(done, Ok(()));
     results
 }
 
@@ -90,6 +90,6 @@ fn progress_is_the_sum_over_all_threads() {
     let resources = [resource("a", 700_000, Algorithm::Sha256), resource("b", 300_000, Algorithm::Blake2b)];
     let mut progress = Progress::silent();
     let how = How { threads: 2, cache: Cache::Keep, pace: None };
-    hash_all(&tree.root, &tree.prints, resources.as_slice(), &how, &mut progress, &mut |_, _| {});
+    hash_all(&tree.root, &tree.prints, resources.as_slice(), &how, &mut progress, &mut |_, _| {}).unwrap();
     assert_eq!(progress.done(), 1_000_000);
 }

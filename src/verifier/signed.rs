@@ -7,7 +7,6 @@ use time::OffsetDateTime;
 
 use super::args::{Layout, SignatureArg};
 use super::beneath::Beneath;
-use super::engine::{open_beside, open_directory};
 use super::finding::{Finding, Findings, Reason};
 use super::inode::Fingerprints;
 use super::inode::Inode;
@@ -16,6 +15,7 @@ use super::manifest::{DEFAULT_PATH, File, Manifest};
 use super::oms::bundle::MAX_BYTES;
 use super::oms::files::{SINGLE_FILE, SignedFile};
 use super::oms::{Allowance, Signed};
+use super::open::{open_beside, open_directory};
 use super::pool::How;
 
 /// A signature that holds for the files of a manifest, their content left aside.

@@ -166,9 +166,52 @@ impl Rule {
     }
 }
 
+const ALL: &[Rule] = &[
+    Rule::NotPermittedHere,
+    Rule::ServiceAccountNotMember,
+    Rule::NamespaceNotPinned,
+    Rule::OpenArtifact,
+    Rule::PartialMount,
+    Rule::UnknownVolumeType,
+    Rule::UnresolvedVolume,
+    Rule::RegisteredStorageElsewhere,
+    Rule::NodeStorage,
+    Rule::UnregisteredRead,
+    Rule::PersistentWrite,
+    Rule::HostNamespace,
+    Rule::SharedProcessNamespace,
+    Rule::Privileged,
+    Rule::AddedCapability,
+    Rule::Seccomp,
+    Rule::PrivilegeEscalation,
+    Rule::NetRaw,
+    Rule::ProcMount,
+    Rule::MandatoryAccessControl,
+    Rule::VerifierMissing,
+    Rule::VerifierAltered,
+    Rule::PrecedesVerifier,
+    Rule::WritableMount,
+    Rule::RawBlockDevice,
+    Rule::NotAWriter,
+    Rule::MountPropagation,
+    Rule::Tampered,
+    Rule::ReverifierAltered,
+    Rule::DownloadTarget,
+    Rule::Downloader,
+    Rule::ImageChanged,
+    Rule::EphemeralContainer,
+    Rule::Connection,
+    Rule::ForgedStatus,
+    Rule::GpuPodOutside,
+    Rule::ReservedName,
+    Rule::OwnObject,
+    Rule::NotSynced,
+    Rule::Malformed,
+];
+
 /// Every rule, by id.
 pub fn all() -> &'static [Rule] {
-    table::ALL
+    ALL
 }
 
 /// The rule with this id.

@@ -6,49 +6,6 @@ const WEBHOOK: &[Ring] = &[Ring::Webhook];
 const WEBHOOK_WATCH: &[Ring] = &[Ring::Webhook, Ring::Watch];
 const ALL_RINGS: &[Ring] = &[Ring::ApiServer, Ring::Webhook, Ring::Watch];
 
-pub(super) const ALL: &[Rule] = &[
-    Rule::NotPermittedHere,
-    Rule::ServiceAccountNotMember,
-    Rule::NamespaceNotPinned,
-    Rule::OpenArtifact,
-    Rule::PartialMount,
-    Rule::UnknownVolumeType,
-    Rule::UnresolvedVolume,
-    Rule::RegisteredStorageElsewhere,
-    Rule::NodeStorage,
-    Rule::UnregisteredRead,
-    Rule::PersistentWrite,
-    Rule::HostNamespace,
-    Rule::SharedProcessNamespace,
-    Rule::Privileged,
-    Rule::AddedCapability,
-    Rule::Seccomp,
-    Rule::PrivilegeEscalation,
-    Rule::NetRaw,
-    Rule::ProcMount,
-    Rule::MandatoryAccessControl,
-    Rule::VerifierMissing,
-    Rule::VerifierAltered,
-    Rule::PrecedesVerifier,
-    Rule::WritableMount,
-    Rule::RawBlockDevice,
-    Rule::NotAWriter,
-    Rule::MountPropagation,
-    Rule::Tampered,
-    Rule::ReverifierAltered,
-    Rule::DownloadTarget,
-    Rule::Downloader,
-    Rule::ImageChanged,
-    Rule::EphemeralContainer,
-    Rule::Connection,
-    Rule::ForgedStatus,
-    Rule::GpuPodOutside,
-    Rule::ReservedName,
-    Rule::OwnObject,
-    Rule::NotSynced,
-    Rule::Malformed,
-];
-
 pub(super) fn describe(rule: Rule) -> &'static Description {
     match rule {
         Rule::NotPermittedHere => &Description {
