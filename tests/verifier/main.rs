@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod contents;
+mod cpus;
 mod layouts;
 mod memory;
 mod moving;
 mod mutations;
+mod network;
 mod program;
 mod reasons;
 mod signatures;
