@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("(has(self.layout) && self.layout == 'HuggingFaceCache') == has(self.revision)")
         .message("revision is required with layout: HuggingFaceCache, and only there: it names the snapshot that the artifact is."),
     validation = Rule::new("!has(self.manifestDigest) || has(self.manifest)")
-        .message("manifest is required with manifestDigest: say where the list of files is (manifest.path, a file in the volume, or manifest.inline)."),
+        .message("manifest is required with manifestDigest: say where the list of files is (manifest.path, a file in the volume, manifest.inline or manifest.object)."),
     validation = Rule::new("!has(self.signature) || has(self.manifestDigest)")
         .message("signature requires manifestDigest: a signature stands beside the digest, never instead of it.")
 )]
@@ -221,7 +221,8 @@ pub struct Model {
 
 /// Where the list of files is: exactly one of these.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
-#[x_kube(validation = Rule::new("has(self.path) != has(self.inline)").message("manifest takes exactly one of: path, inline."))]
+#[x_kube(validation = Rule::new("[has(self.path), has(self.inline), has(self.object)].filter(x, x).size() == 1")
+    .message("manifest takes exactly one of: path, inline, object."))]
 pub struct ManifestSource {
     /// A file in the volume, relative to the location's path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -234,6 +235,20 @@ pub struct ManifestSource {
     #[schemars(length(min = 1, max = 256))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["path".to_string()]))]
     pub inline: Option<Vec<ManifestFile>>,
+    /// WeightManifest objects, for storage that cannot hold the list: images, read-only and foreign volumes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<ManifestObject>,
+}
+
+/// A manifest in WeightManifest objects. A pod does not start before they exist and are what the digest pins.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+pub struct ManifestObject {
+    /// Name of the manifest. Its shards are the WeightManifests of this name with `-0`, `-1` and so on added.
+    #[schemars(length(min = 1, max = 60), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// How many shards it has.
+    #[schemars(range(min = 1, max = 64))]
+    pub shards: i32,
 }
 
 /// One file of a manifest.

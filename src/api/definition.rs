@@ -5,14 +5,20 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use super::{WeightArtifact, WeightEnvironment, WeightIncident, WeightIndex};
+use super::{WeightArtifact, WeightEnvironment, WeightIncident, WeightIndex, WeightManifest};
 
 /// Longest name of an artifact or environment: it stands in label values.
 const MAX_NAME: i64 = 63;
 
 /// The definitions of all custom resources, as they stand in `crds/` and in the chart.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    let mut all = vec![WeightArtifact::crd(), WeightEnvironment::crd(), WeightIncident::crd(), WeightIndex::crd()];
+    let mut all = vec![
+        WeightArtifact::crd(),
+        WeightEnvironment::crd(),
+        WeightIncident::crd(),
+        WeightIndex::crd(),
+        WeightManifest::crd(),
+    ];
     for definition in &mut all {
         let kind = definition.spec.names.kind.clone();
         for version in &mut definition.spec.versions {

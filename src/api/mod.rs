@@ -10,6 +10,7 @@ mod definition;
 mod environment;
 mod incident;
 mod index;
+mod manifest;
 mod reverification;
 mod signature;
 
@@ -18,6 +19,7 @@ pub use definition::{definitions, to_yaml};
 pub use environment::*;
 pub use incident::*;
 pub use index::*;
+pub use manifest::*;
 pub use reverification::*;
 pub use signature::*;
 

@@ -171,12 +171,12 @@ pub fn inline(manifest: &Manifest) -> ManifestSource {
             sha256: manifest.sha256_of(index)?.to_string(),
         })
     });
-    ManifestSource { path: None, inline: Some(files.collect()) }
+    ManifestSource { path: None, inline: Some(files.collect()), object: None }
 }
 
 /// A manifest that is a file in the volume.
 pub fn in_volume(path: &str) -> ManifestSource {
-    ManifestSource { path: Some(path.into()), inline: None }
+    ManifestSource { path: Some(path.into()), inline: None, object: None }
 }
 
 /// The location of weights behind a claim.

@@ -7,6 +7,8 @@ use clap::{Args, ValueEnum};
 
 use super::declare::{DeclarationArgs, claim_location, fits_inline, in_volume, inline, object_name, yaml};
 use super::error::CliError;
+use super::shards;
+use crate::api::ManifestSource;
 use crate::verifier::algorithm::{Algorithm, Hashing};
 use crate::verifier::args::{DigestArgs as EngineArgs, parse_shard_size};
 use crate::verifier::engine;
@@ -84,6 +86,9 @@ impl From<HashingArgs> for Hashing {
 pub enum DigestOutput {
     /// A WeightArtifact, ready to be applied, that holds manifest and digest.
     Yaml,
+    /// WeightManifests that hold the manifest, and the WeightArtifact that refers to them: for storage that cannot hold it.
+    #[value(name = "weightmanifest")]
+    WeightManifest,
     /// The canonical manifest, whose SHA-256 is the digest.
     Manifest,
     /// The digest.
@@ -137,7 +142,12 @@ pub fn run(args: &DigestArgs, out: &mut dyn Write, err: &mut dyn Write) -> Resul
                 writeln!(out)?;
             }
         }
-        DigestOutput::Yaml => out.write_all(resource(args, &name, &manifest, claim)?.as_bytes())?,
+        DigestOutput::WeightManifest => {
+            let (objects, source) = shards::objects(&name, &manifest)?;
+            out.write_all(shards::documents(&objects)?.as_bytes())?;
+            out.write_all(resource(args, &name, &manifest, claim, Some(source))?.as_bytes())?;
+        }
+        DigestOutput::Yaml => out.write_all(resource(args, &name, &manifest, claim, None)?.as_bytes())?,
     }
     Ok(out.flush()?)
 }
@@ -184,16 +194,18 @@ fn resource(
     name: &str,
     manifest: &Manifest,
     claim: Option<(&str, &str)>,
+    source: Option<ManifestSource>,
 ) -> Result<String, CliError> {
     let digest = manifest.digest().digest();
     let mut comments =
         vec![format!("{} files, {}, manifest digest {digest}", manifest.files().len(), size(manifest.total_bytes()))];
-    let source = match (args.write_manifest, fits_inline(manifest)) {
-        (true, _) => in_volume(DEFAULT_PATH),
-        (false, Ok(())) => inline(manifest),
-        (false, Err(why)) => {
+    let source = match (source, args.write_manifest, fits_inline(manifest)) {
+        (Some(source), ..) => source,
+        (None, true, _) => in_volume(DEFAULT_PATH),
+        (None, false, Ok(())) => inline(manifest),
+        (None, false, Err(why)) => {
             comments
-                .push(format!("NOT READY: {why}. Run this again with --write-manifest, which writes {DEFAULT_PATH}."));
+                .push(format!("NOT READY: {why}. Run this again with --write-manifest, which writes {DEFAULT_PATH}, or with -o weightmanifest."));
             in_volume(DEFAULT_PATH)
         }
     };

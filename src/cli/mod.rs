@@ -18,6 +18,7 @@ pub mod manifests;
 pub mod register;
 pub mod register_job;
 pub mod seal;
+pub mod shards;
 pub mod sign;
 pub mod subject;
 pub mod verify;

@@ -14,7 +14,8 @@ use super::declare::{DeclarationArgs, claim_location, fits_inline, in_volume, in
 use super::digest::HashingArgs;
 use super::error::CliError;
 use super::register_job::{CONTAINER, JobRequest, Stage, remedy, stage};
-use crate::api::WeightArtifact;
+use super::shards;
+use crate::api::{WeightArtifact, WeightManifest};
 use crate::verifier::manifest::{DEFAULT_PATH, Manifest, check_path};
 use crate::verifier::progress::{duration, size};
 use crate::verifier::transcript::{self, Summary};
@@ -38,6 +39,9 @@ pub struct RegisterArgs {
     /// SHA-256, and for shards.
     #[arg(long)]
     pub write_manifest: bool,
+    /// Keep the manifest in WeightManifest objects: for storage that cannot hold it, and more than 256 files.
+    #[arg(long, conflicts_with = "write_manifest")]
+    pub manifest_object: bool,
     /// How the files are hashed.
     #[command(flatten)]
     pub hashing: HashingArgs,
@@ -117,8 +121,15 @@ pub async fn run(
     writeln!(err, "{} files, {}, manifest digest {}", summary.files, size(summary.bytes), summary.digest)?;
     let source = match &manifest {
         None => in_volume(DEFAULT_PATH),
+        Some(manifest) if args.manifest_object => {
+            let (objects, source) = shards::objects(&name, manifest)?;
+            declare_manifest(&connected, &objects).await?;
+            source
+        }
         Some(manifest) => {
-            fits_inline(manifest).map_err(|why| failed(why, "Run the command again with --write-manifest."))?;
+            fits_inline(manifest).map_err(|why| {
+                failed(why, "Run the command again with --write-manifest, or with --manifest-object.")
+            })?;
             inline(manifest)
         }
     };
@@ -317,6 +328,17 @@ async fn read_log(pods: &Api<Pod>, pod: &str) -> Result<(Summary, Option<Manifes
             "Run the command again; if the log of the node is cut short, use --write-manifest.",
         )
     })
+}
+
+async fn declare_manifest(connected: &Connection, objects: &[WeightManifest]) -> Result<(), CliError> {
+    let api: Api<WeightManifest> = Api::all(connected.client.clone());
+    for object in objects {
+        let name = object.name_any();
+        api.patch(&name, &PatchParams::apply(FIELD_MANAGER), &Patch::Apply(object))
+            .await
+            .map_err(|error| CliError::api(format!("apply WeightManifest {name}"), error))?;
+    }
+    Ok(())
 }
 
 /// Declares the artifact, then watches what the controller makes of it.

@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod backend;
+pub mod carrier;
 pub mod consumers;
 pub mod decision;
 pub mod index_plan;

@@ -173,6 +173,13 @@ pub enum Manifest {
     Path(String),
     /// In the artifact itself.
     Inline(Vec<crate::api::ManifestFile>),
+    /// In WeightManifest objects.
+    Object {
+        /// Name of the manifest.
+        name: String,
+        /// Number of its shards.
+        shards: u32,
+    },
 }
 
 /// One place where the bytes of an artifact live.

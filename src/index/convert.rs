@@ -7,7 +7,7 @@ use kube::core::DynamicObject;
 use serde_json::Value;
 
 use super::{duration, quantity};
-use crate::api::{Layout, Mode, Modes, WeightArtifact, WeightEnvironment, WeightIncident, Writes};
+use crate::api::{Layout, MAX_MANIFEST_SHARDS, Mode, Modes, WeightArtifact, WeightEnvironment, WeightIncident, Writes};
 use crate::domain::backend::{self, BackendKey};
 use crate::domain::world::{
     Artifact, ArtifactLocation, Claim, ClaimName, ContentRules, DataSource, Effort, Environment, EnvironmentMember,
@@ -24,10 +24,19 @@ pub fn artifact(object: &DynamicObject) -> Result<Artifact, String> {
     let known = parsed.status.as_ref().and_then(|s| Some((s.size_bytes?, s.estimated_verification_seconds?)));
     let pinned = parsed.status.map(|s| s.locations).unwrap_or_default();
     let manifest = match spec.manifest {
-        Some(m) => match (m.path, m.inline) {
-            (Some(path), None) => Manifest::Path(path),
-            (None, Some(files)) => Manifest::Inline(files),
-            _ => return Err("spec.manifest takes exactly one of: path, inline".into()),
+        Some(m) => match (m.path, m.inline, m.object) {
+            (Some(path), None, None) => Manifest::Path(path),
+            (None, Some(files), None) => Manifest::Inline(files),
+            (None, None, Some(object)) => Manifest::Object {
+                shards: u32::try_from(object.shards)
+                    .ok()
+                    .filter(|shards| (1..=MAX_MANIFEST_SHARDS).contains(shards))
+                    .ok_or_else(|| {
+                    format!("spec.manifest.object.shards is {}: it is 1 to {MAX_MANIFEST_SHARDS}", object.shards)
+                })?,
+                name: object.name,
+            },
+            _ => return Err("spec.manifest takes exactly one of: path, inline, object".into()),
         },
         None if spec.manifest_digest.is_some() => return Err("spec.manifest is required with manifestDigest".into()),
         None => Manifest::Inline(Vec::new()),

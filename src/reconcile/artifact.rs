@@ -10,6 +10,7 @@ use super::{
     conditions::{self, Wanted},
     error::ReconcileError,
     events,
+    manifests::{self, Brought},
     members::name_some,
     observed::typed,
     sealing, tampering,
@@ -49,12 +50,13 @@ pub async fn reconcile(context: &Context, name: &str) -> Result<Next, ReconcileE
     }
 
     let left = if deleting { left.as_slice() } else { &[] };
-    let status = status(context, &current, &artifact, &holders, left);
+    let brought = manifests::bring(context, &artifact).await?;
+    let status = status(context, &current, &artifact, &holders, left, brought.as_ref());
     context.writer.patch_status(&current, &status).await?;
     let reference = events::reference(&current);
     verification::tell(context, &reference, &holders).await?;
     tampering::handle(context, &artifact, &reference, &holders).await?;
-    Ok(None)
+    Ok(brought.and_then(|brought| brought.next))
 }
 
 fn status(
@@ -63,6 +65,7 @@ fn status(
     artifact: &Artifact,
     holders: &[Holder<'_>],
     left: &[String],
+    brought: Option<&Brought>,
 ) -> WeightArtifactStatus {
     let world = &context.world;
     let located: Vec<Located> = artifact.locations.iter().map(|location| locate(world, location)).collect();
@@ -78,10 +81,12 @@ fn status(
         verified(artifact, &verifications),
         tampering::condition(world, artifact),
     ];
+    wanted.extend(brought.map(|brought| brought.condition.clone()));
     wanted.push(ready(&wanted, &absent, left));
     let before = current.status.clone().unwrap_or_default();
     let known = (before.size_bytes, before.estimated_verification_seconds);
-    let (size_bytes, estimated_verification_seconds) = verification::effort(known, size(&artifact.manifest), holders);
+    let (size_bytes, estimated_verification_seconds) =
+        verification::effort(known, size(&artifact.manifest).or(brought.and_then(|brought| brought.size)), holders);
     let generation = current.metadata.generation;
     WeightArtifactStatus {
         observed_generation: generation,
@@ -219,6 +224,9 @@ fn ready(others: &[Wanted], absent: &[&str], left: &[String]) -> Wanted {
     }
     if let Some(unresolved) = others.iter().find(|other| other.kind == "LocationsResolved" && !other.holds()) {
         return Wanted::no("Ready", unresolved.reason, unresolved.message.clone());
+    }
+    if let Some(manifest) = others.iter().find(|other| other.kind == "ManifestBrought" && !other.holds()) {
+        return Wanted::no("Ready", manifest.reason, manifest.message.clone());
     }
     if !absent.is_empty() {
         let text = format!(

@@ -15,6 +15,7 @@ pub mod error;
 pub mod events;
 mod in_force;
 pub mod index;
+mod manifests;
 mod members;
 pub mod observed;
 pub mod policies;
@@ -87,6 +88,8 @@ struct Memory {
     verified: verification::Reported,
     /// Pods of environments in Audit.
     audited: audit::Told,
+    /// Manifests that are brought to pods.
+    manifests: manifests::Known,
 }
 
 impl Context {
@@ -262,13 +265,14 @@ async fn round(context: &Context, schedule: &mut Schedule, only_pods: bool, metr
 fn recipes(context: &Context) -> Vec<Recipe> {
     let artifacts = context.observed.artifact_names().into_iter().map(Recipe::Artifact);
     let environments = context.observed.environment_names().into_iter().map(Recipe::Environment);
-    [Recipe::Webhooks, Recipe::Policies].into_iter().chain(artifacts).chain(environments).collect()
+    [Recipe::Webhooks, Recipe::Policies, Recipe::Manifests].into_iter().chain(artifacts).chain(environments).collect()
 }
 
 async fn run_recipe(context: &Context, recipe: &Recipe) -> Result<Next, ReconcileError> {
     match recipe {
         Recipe::Webhooks => webhook_configuration::reconcile(context).await,
         Recipe::Policies => policies::reconcile(context).await,
+        Recipe::Manifests => manifests::remove_unneeded(context).await,
         Recipe::Artifact(name) => artifact::reconcile(context, name).await,
         Recipe::Environment(name) => environment::reconcile(context, name).await,
     }

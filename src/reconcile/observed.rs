@@ -18,7 +18,7 @@ use k8s_openapi::api::{
         MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
         ValidatingWebhookConfiguration,
     },
-    core::v1::Secret,
+    core::v1::{ConfigMap, Secret},
     networking::v1::NetworkPolicy,
 };
 use kube::{
@@ -39,7 +39,8 @@ use super::{
     error::ReconcileError,
 };
 use crate::{
-    api::{WeightArtifact, WeightEnvironment, WeightIndex},
+    api::{WeightArtifact, WeightEnvironment, WeightIndex, WeightManifest},
+    domain::carrier,
     render::{ENVIRONMENT_LABEL, MANAGED_BY},
 };
 
@@ -53,6 +54,9 @@ pub struct Observed {
     artifacts: Store<DynamicObject>,
     policies: Store<DynamicObject>,
     webhooks: Store<DynamicObject>,
+    /// Of these the metadata alone: their content may be large.
+    manifests: Store<PartialObjectMeta<WeightManifest>>,
+    manifest_maps: Store<PartialObjectMeta<ConfigMap>>,
     /// What the API server decides by itself with.
     pub ring: Ring,
     /// Stores whose first listing has not arrived.
@@ -100,6 +104,14 @@ impl Observed {
             bindings: store(erase::<ValidatingAdmissionPolicyBinding>(), ours.clone()),
             shards: store(erase::<WeightIndex>(), ours.clone()),
         };
+        let manifests = StoreWriter::default();
+        let manifest_maps = StoreWriter::default();
+        let (manifest_store, map_store) = (manifests.as_reader(), manifest_maps.as_reader());
+        unlisted.fetch_add(2, Ordering::Relaxed);
+        let events = watcher(Api::<PartialObjectMeta<WeightManifest>>::all(client.clone()), watcher::Config::default());
+        watches.push(keep(manifests, events, erase::<WeightManifest>(), unlisted.clone(), changed.clone()).boxed());
+        let events = watcher(Api::<PartialObjectMeta<ConfigMap>>::all(client.clone()), ours.clone());
+        watches.push(keep(manifest_maps, events, erase::<ConfigMap>(), unlisted.clone(), changed.clone()).boxed());
         // Their recipes read them themselves; they only need to be woken.
         watches.push(
             wake::<MutatingWebhookConfiguration>(Api::all(client.clone()), ours.clone(), changed.clone()).boxed(),
@@ -110,7 +122,17 @@ impl Observed {
             let secret = Api::namespaced(client.clone(), own_namespace);
             watches.push(wake::<Secret>(secret, named, changed.clone()).boxed());
         }
-        let observed = Self { environments, artifacts, policies, webhooks, ring, unlisted, changed };
+        let observed = Self {
+            environments,
+            artifacts,
+            policies,
+            webhooks,
+            manifests: manifest_store,
+            manifest_maps: map_store,
+            ring,
+            unlisted,
+            changed,
+        };
         (observed, async move {
             futures::future::join_all(watches).await;
         })
@@ -173,6 +195,24 @@ impl Observed {
         found
     }
 
+    /// The UID of a WeightManifest.
+    pub fn manifest(&self, name: &str) -> Option<String> {
+        self.manifests.get(&ObjectRef::new(name))?.metadata.uid.clone()
+    }
+
+    /// UID and resource version of a ConfigMap of ours.
+    pub fn manifest_map(&self, namespace: &str, name: &str) -> Option<(String, String)> {
+        let found = self.manifest_maps.get(&ObjectRef::new(name).within(namespace))?;
+        Some((found.metadata.uid.clone()?, found.metadata.resource_version.clone()?))
+    }
+
+    /// Namespace and name of the ConfigMaps of ours that hold manifests.
+    pub fn manifest_maps(&self) -> Vec<(String, String)> {
+        let maps = self.manifest_maps.state();
+        let named = maps.iter().filter_map(|map| Some((map.metadata.namespace.clone()?, map.metadata.name.clone()?)));
+        named.filter(|(_, name)| name.starts_with(carrier::VOLUME)).collect()
+    }
+
     /// A validating webhook configuration of ours.
     pub fn validating_webhooks(&self, name: &str) -> Option<Arc<DynamicObject>> {
         self.webhooks.get(&ObjectRef::new_with(name, erase::<ValidatingWebhookConfiguration>()))
@@ -208,13 +248,15 @@ pub fn names(store: &Store<DynamicObject>) -> Vec<String> {
     names
 }
 
-async fn keep(
-    mut writer: StoreWriter<DynamicObject>,
-    events: impl Stream<Item = Result<watcher::Event<DynamicObject>, watcher::Error>>,
+async fn keep<K>(
+    mut writer: StoreWriter<K>,
+    events: impl Stream<Item = Result<watcher::Event<K>, watcher::Error>>,
     resource: ApiResource,
     unlisted: Arc<AtomicUsize>,
     changed: Arc<watch::Sender<u64>>,
-) {
+) where
+    K: Resource<DynamicType: Eq + std::hash::Hash + Clone> + Clone + 'static,
+{
     let mut listed = false;
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {

@@ -18,6 +18,8 @@ pub enum Recipe {
     Webhooks,
     /// The policies inside the API server and the index that they look things up in.
     Policies,
+    /// ConfigMaps with manifests that nobody needs any more.
+    Manifests,
     /// The WeightArtifact of this name.
     Artifact(String),
     /// The WeightEnvironment of this name.
@@ -30,6 +32,7 @@ impl Recipe {
         match self {
             Recipe::Webhooks => "Webhooks",
             Recipe::Policies => "Policies",
+            Recipe::Manifests => "Manifests",
             Recipe::Artifact(_) => "WeightArtifact",
             Recipe::Environment(_) => "WeightEnvironment",
         }
@@ -44,7 +47,7 @@ impl Recipe {
 impl fmt::Display for Recipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Recipe::Webhooks | Recipe::Policies => f.write_str(self.kind()),
+            Recipe::Webhooks | Recipe::Policies | Recipe::Manifests => f.write_str(self.kind()),
             Recipe::Artifact(name) | Recipe::Environment(name) => write!(f, "{} {name}", self.kind()),
         }
     }

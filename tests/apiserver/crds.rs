@@ -37,6 +37,13 @@ const fn refused(patch: &'static str, message: &'static str) -> Case {
     Case { patch, refusal: Some(message) }
 }
 
+const MANIFEST: &str = r#"
+apiVersion: weightlock.dev/v1alpha1
+kind: WeightManifest
+metadata: {name: orion-1}
+spec: {manifest: orion, shard: 1, shards: 2, data: "x"}
+"#;
+
 const INCIDENT: &str = r#"
 apiVersion: weightlock.dev/v1alpha1
 kind: WeightIncident
@@ -98,9 +105,15 @@ const ARTIFACT_CASES: &[Case] = &[
     ),
     refused(
         "spec: {manifest: {inline: [{path: a, size: 1, sha256: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef}]}}",
-        "manifest takes exactly one of: path, inline.",
+        "manifest takes exactly one of: path, inline, object.",
     ),
-    refused("spec: {manifest: {path: null}}", "manifest takes exactly one of: path, inline."),
+    accepted("spec: {manifest: {path: null, object: {name: orion, shards: 2}}}"),
+    refused(
+        "spec: {manifest: {object: {name: orion, shards: 2}}}",
+        "manifest takes exactly one of: path, inline, object.",
+    ),
+    refused("spec: {manifest: {path: null, object: {name: orion, shards: 65}}}", "less than or equal to 64"),
+    refused("spec: {manifest: {path: null}}", "manifest takes exactly one of: path, inline, object."),
     refused(
         "spec: {manifest: {path: null, inline: [{path: a, size: -1, sha256: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef}]}}",
         "size",
@@ -263,6 +276,36 @@ async fn an_incident_is_deleted_but_not_changed() {
     harness::delete(&harness::client().await, &incident).await;
 }
 
+const MANIFEST_CASES: &[Case] = &[
+    refused("spec: {shard: 2}", "shard is a number from 0 to shards - 1."),
+    refused("spec: {data: ''}", "should be at least 1 chars long"),
+    refused("spec: {shards: 65}", "less than or equal to 64"),
+    refused(
+        "{metadata: {name: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa}}",
+        "the name of a WeightManifest has at most 63 characters",
+    ),
+];
+
+#[tokio::test]
+async fn weight_manifests() {
+    check(MANIFEST, MANIFEST_CASES).await;
+}
+
+#[tokio::test]
+async fn a_weight_manifest_is_not_changed() {
+    let client = harness::controller().await;
+    harness::install_definitions(&client).await;
+    let name = harness::unique("manifest");
+    let mut manifest = yaml(MANIFEST);
+    manifest["spec"]["manifest"] = name.clone().into();
+    manifest["metadata"]["name"] = format!("{name}-1").into();
+    harness::create(&client, &manifest).await.expect("a manifest");
+    let said = harness::merge(&client, &manifest, &json!({"spec": {"data": "y"}})).await.expect_err("changed");
+    assert!(said.contains(MANIFEST_UNCHANGED), "{said}");
+    harness::delete(&harness::client().await, &manifest).await;
+}
+
+const MANIFEST_UNCHANGED: &str = "a manifest is not changed";
 const UNCHANGED: &str = "an incident is not changed";
 
 /// Every rule of the schemas has a case that is refused with its message.
@@ -289,8 +332,9 @@ fn every_rule_has_its_refusal() {
         .iter()
         .chain(ENVIRONMENT_CASES)
         .chain(INCIDENT_CASES)
+        .chain(MANIFEST_CASES)
         .filter_map(|c| c.refusal)
-        .chain([SEALED, UNCHANGED])
+        .chain([SEALED, UNCHANGED, MANIFEST_UNCHANGED])
         .collect();
     for rule in rules {
         assert!(refusals.iter().any(|r| rule.contains(r)), "no case is refused with: {rule}");

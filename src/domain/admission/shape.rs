@@ -7,6 +7,7 @@ use super::assessment::Assessment;
 use super::pod::{Container, Object, object};
 use super::verifier::{self, Plan, REVERIFIER, VERIFIER};
 use crate::api::Mode;
+use crate::domain::carrier;
 use crate::domain::world::Environment;
 
 /// The standard annotation that bandwidth-limiting network plugins read: bits per second that leave the pod.
@@ -101,6 +102,7 @@ fn entry<'a>(of: &'a mut Object, field: &str) -> Option<&'a mut Object> {
 /// them, and right behind it
 /// the sidecar that verifies again.
 fn inject(assessment: &Assessment<'_>, plan: &Plan<'_>, spec: &mut Object) {
+    carry(plan, spec);
     let inits: Vec<_> = assessment.pod.containers.iter().filter(|c| c.kind.is_init()).collect();
     let again = assessment.environment().and_then(|environment| environment.reverify.as_ref());
     let wanted = [
@@ -141,6 +143,22 @@ fn inject(assessment: &Assessment<'_>, plan: &Plan<'_>, spec: &mut Object) {
     let rendered = ours.into_iter().filter_map(|(_, rendered)| rendered);
     for (offset, container) in rendered.enumerate() {
         list.insert((ahead + offset).min(list.len()), Value::Object(container));
+    }
+}
+
+/// Puts the volume with manifests in, or takes one of another pod out. Someone else's volume is refused, not replaced.
+fn carry(plan: &Plan<'_>, spec: &mut Object) {
+    let Some(volumes) = spec.get_mut("volumes").and_then(Value::as_array_mut) else { return };
+    let named = |volume: &Value| volume.get("name").and_then(Value::as_str) == Some(carrier::VOLUME);
+    if volumes.iter().any(|volume| named(volume) && !verifier::is_carrier(volume)) {
+        return;
+    }
+    let rendered = verifier::render_volume(plan);
+    // In its place, so that shaping again changes nothing.
+    let position = volumes.iter().position(|volume| named(volume)).unwrap_or(volumes.len());
+    volumes.retain(|volume| !named(volume));
+    if let Some(rendered) = rendered {
+        volumes.insert(position.min(volumes.len()), rendered);
     }
 }
 

@@ -9,6 +9,7 @@ use super::sealing;
 use super::shape::{EGRESS_BANDWIDTH, bandwidth};
 use super::text::{Findings, quoted};
 use super::verifier::{self, REVERIFIER, VERIFIER};
+use crate::domain::carrier;
 use crate::domain::rules::Rule;
 use crate::domain::world::{Effort, Reverify, World};
 
@@ -34,6 +35,7 @@ pub(super) fn verifier(assessment: &Assessment<'_>, findings: &mut Findings) {
         }
     }
     let expected = !plan.is_empty();
+    carrier_volume(assessment, &plan, findings);
     let inits: Vec<_> = assessment.pod.containers.iter().filter(|c| c.kind.is_init()).collect();
     let position = inits.iter().position(|c| c.name == VERIFIER);
     let differing = position
@@ -85,6 +87,28 @@ pub(super) fn verifier(assessment: &Assessment<'_>, findings: &mut Findings) {
                     .into(),
             );
         }
+    }
+}
+
+/// The volume with manifests is there where it is needed, as rendered, and nobody else's volume has its name.
+fn carrier_volume(assessment: &Assessment<'_>, plan: &verifier::Plan<'_>, findings: &mut Findings) {
+    let mut found = assessment.pod.volumes.iter().filter(|volume| volume.name == carrier::VOLUME);
+    let actual = found.next().map(|volume| Value::Object(volume.raw.clone()));
+    let expected = verifier::render_volume(plan);
+    let foreign = actual.as_ref().is_some_and(|actual| expected.is_none() || !verifier::is_carrier(actual));
+    if foreign || found.next().is_some() {
+        findings.add(
+            Rule::ReservedName,
+            format!("volume {:?} takes the name of the volume that brings manifests to the verifier.", carrier::VOLUME),
+            "rename the volume.".into(),
+        );
+    } else if actual != expected && assessment.verifies() {
+        let what = if actual.is_some() { "is not as Weightlock renders it" } else { "is missing" };
+        findings.add(
+            Rule::VerifierAltered,
+            format!("volume {:?}, which brings manifests to weightlock-verify, {what}.", carrier::VOLUME),
+            LEAVE_OUT.into(),
+        );
     }
 }
 
@@ -169,7 +193,9 @@ pub fn reverifies(world: &World, namespace: &str, pod: &Value) -> bool {
     if repository(sidecar.image) == repository(&world.settings.verifier_image) {
         expected.insert("image".into(), sidecar.image.into());
     }
+    let volume = assessment.pod.volumes.iter().find(|volume| volume.name == carrier::VOLUME);
     verifier::differences(&assessment, sidecar, &expected).is_empty()
+        && volume.map(|volume| Value::Object(volume.raw.clone())) == verifier::render_volume(&plan)
 }
 
 /// An image without its tag and digest.

@@ -4,13 +4,15 @@
 //! security context, restart policy, hooks and probes. What others add later passes: a mounted token, resources, resize
 //! and pull policies, and variables that a static program does not look at.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::assessment::Assessment;
 use super::pod::{Container, Object, Pod, object, strings, text};
 use crate::api::{Signature, SignatureAllowance};
-use crate::domain::backend;
 use crate::domain::world::{Manifest, Reverify};
+use crate::domain::{backend, carrier};
 
 pub use crate::domain::consumers::{REVERIFIER, VERIFIER};
 
@@ -35,6 +37,8 @@ pub(super) struct Plan<'a> {
     pub args: Vec<String>,
     /// Volumes of which only a part of an artifact is mounted: volume, artifact, key of the artifact's location, contact.
     pub partial: Vec<Partial<'a>>,
+    /// Manifests that are brought to the pod: artifact, digest, number of shards.
+    pub carried: BTreeMap<&'a str, (&'a str, u32)>,
 }
 
 /// A volume that holds a part of an artifact.
@@ -83,9 +87,15 @@ pub(super) fn plan<'a>(assessment: &Assessment<'a>) -> Plan<'a> {
             }
             match &artifact.manifest {
                 Manifest::Path(path) => plan.args.extend(["--manifest".to_owned(), path.clone()]),
+                Manifest::Object { .. } => {
+                    plan.args.extend(["--manifest-dir".to_owned(), format!("{}/{}", carrier::DIRECTORY, artifact.name)])
+                }
                 Manifest::Inline(files) => {
                     plan.args.extend(["--manifest-inline".to_owned(), canonical_manifest(files)])
                 }
+            }
+            if let Manifest::Object { shards, .. } = &artifact.manifest {
+                plan.carried.insert(&artifact.name, (digest, *shards));
             }
             if let Some(revision) = &artifact.content.revision {
                 plan.args.extend(["--layout", "HuggingFaceCache", "--revision", revision].map(str::to_owned));
@@ -171,6 +181,34 @@ pub(super) fn is_ours(container: &Container<'_>) -> bool {
     container.kind.is_init() && [VERIFIER, REVERIFIER].contains(&container.name)
 }
 
+/// The volume with the manifests that are brought to the pod. All that the API server would default is written out, so
+/// that it can be compared as a whole.
+pub(super) fn render_volume(plan: &Plan<'_>) -> Option<Value> {
+    let sources: Vec<Value> = plan
+        .carried
+        .iter()
+        .flat_map(|(artifact, (digest, shards))| {
+            (0..*shards).map(move |shard| {
+                let items = json!([{"key": carrier::KEY, "path": format!("{artifact}/{shard}")}]);
+                json!({"configMap": {"name": carrier::config_map(digest, shard), "items": items}})
+            })
+        })
+        .collect();
+    let projected = json!({"defaultMode": 0o444, "sources": sources});
+    (!plan.carried.is_empty()).then(|| json!({"name": carrier::VOLUME, "projected": projected}))
+}
+
+/// Whether a volume may have been injected, for this pod or another: it holds nothing but shards of manifests.
+pub(super) fn is_carrier(volume: &Value) -> bool {
+    let sources = volume.pointer("/projected/sources").and_then(Value::as_array);
+    sources.is_some_and(|sources| {
+        sources.iter().all(|source| {
+            let name = source.pointer("/configMap/name").and_then(Value::as_str);
+            name.is_some_and(|name| name.starts_with(&format!("{}-", carrier::VOLUME)))
+        })
+    })
+}
+
 /// The sidecar that verifies again while the pod runs: the verifier with an interval. Its requests are its limits and
 /// its own, small ones, so that a Guaranteed pod stays Guaranteed and the ratios of a LimitRange hold.
 pub(super) fn render_again(assessment: &Assessment<'_>, plan: &Plan<'_>, how: &Reverify) -> Object {
@@ -194,8 +232,11 @@ pub(super) fn render_again(assessment: &Assessment<'_>, plan: &Plan<'_>, how: &R
 /// the consumer starts, the pod asks for no more than it did.
 pub(super) fn render(assessment: &Assessment<'_>, plan: &Plan<'_>) -> Object {
     let consumer = consumer(&assessment.pod, plan);
-    let mounts: Vec<Value> =
+    let mut mounts: Vec<Value> =
         plan.mounts.iter().map(|(volume, root)| json!({"name": volume, "mountPath": root, "readOnly": true})).collect();
+    if !plan.carried.is_empty() {
+        mounts.push(json!({"name": carrier::VOLUME, "mountPath": carrier::DIRECTORY, "readOnly": true}));
+    }
     let mut container = Object::new();
     container.insert("name".into(), VERIFIER.into());
     container.insert("image".into(), assessment.world.settings.verifier_image.as_str().into());

@@ -335,8 +335,8 @@ pub(super) fn describe(rule: Rule) -> &'static Description {
         Rule::ReservedName => &Description {
             id: "WL-601",
             title: "Reserved name or annotation",
-            summary: "The container names weightlock-verify and weightlock-reverify belong to the verifier, and the annotation kubernetes.io/egress-bandwidth of a pod in an environment with modes.egress: Enforce to the environment.",
-            remedy: "Rename the container; leave the annotation to Weightlock.",
+            summary: "The container names weightlock-verify and weightlock-reverify and the volume name weightlock-manifest belong to the verifier, and the annotation kubernetes.io/egress-bandwidth of a pod in an environment with modes.egress: Enforce to the environment.",
+            remedy: "Rename the container or volume; leave the annotation to Weightlock.",
             example: "spec.containers[].name: weightlock-verify",
             rings: WEBHOOK_WATCH,
             aspect: Aspect::Admission,

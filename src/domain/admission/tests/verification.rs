@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::support::*;
 use crate::api::Mode;
-use crate::domain::world::{Effort, World};
+use crate::domain::world::{Effort, Manifest, World};
 
 /// The pod as the mutation leaves it, then changed at a pointer.
 fn tampered(pointer: &str, value: Value) -> Value {
@@ -182,6 +182,49 @@ fn wl_601_the_name_of_the_verifier() {
         "serving",
         &set(ordinary("scratch"), "/spec/initContainers", json!([{"name": "verify", "image": "x"}])),
     ));
+}
+
+/// The manifest is brought by a volume that only Weightlock renders.
+#[test]
+fn a_manifest_in_objects_is_mounted_into_the_verifier() {
+    let world = with_artifact(|a| a.manifest = Manifest::Object { name: "orion".into(), shards: 2 });
+    let pod = shaped(&world, "serving", &server("orion"));
+    passes(&judge(&world, "serving", &pod));
+    assert_eq!(shaped(&world, "serving", &pod), pod, "shaping again changes something");
+    let volumes = pod["spec"]["volumes"].as_array().unwrap();
+    let position = volumes.iter().position(|volume| volume["name"] == "weightlock-manifest").unwrap();
+    let sources = &volumes[position]["projected"]["sources"];
+    let hex = DIGEST.trim_start_matches("sha256:");
+    assert_eq!(sources[1]["configMap"]["name"], json!(format!("weightlock-manifest-{hex}-1")));
+    assert_eq!(sources[1]["configMap"]["items"], json!([{"key": "shard", "path": "orion/1"}]));
+    let verifier = &pod["spec"]["initContainers"][0];
+    let args = verifier["args"].as_array().unwrap();
+    assert!(
+        args.windows(2).any(|pair| pair == [json!("--manifest-dir"), json!("/weightlock/manifest/orion")]),
+        "{args:?}"
+    );
+    let mount = json!({"name": "weightlock-manifest", "mountPath": "/weightlock/manifest", "readOnly": true});
+    assert!(verifier["volumeMounts"].as_array().unwrap().contains(&mount), "{verifier}");
+    assert!(!pod["spec"]["containers"][0]["volumeMounts"].as_array().unwrap().contains(&mount));
+
+    let at = format!("/spec/volumes/{position}");
+    for (place, value) in [
+        ("/projected/sources/1/configMap/name", json!(format!("weightlock-manifest-{hex}-0"))),
+        ("/projected/sources/1/configMap/items/0/path", json!("orion/2")),
+        ("/projected/sources/1/configMap/optional", json!(true)),
+    ] {
+        let altered = set(pod.clone(), &format!("{at}{place}"), value);
+        refused(&judge(&world, "serving", &altered), &["WL-302"], "volume \"weightlock-manifest\"");
+    }
+    let own = set(pod.clone(), &at, json!({"name": "weightlock-manifest", "configMap": {"name": "mine"}}));
+    let refusal = "takes the name of the volume that brings manifests";
+    refused(&judge(&world, "serving", &own), &["WL-601"], refusal);
+    // Another pod's volume is replaced where weights are mounted; elsewhere the name is nobody's.
+    let brought = set(server("orion"), "/spec/volumes/-", volumes[position].clone());
+    passes(&admit(&small(), "serving", &brought));
+    passes(&admit(&world, "serving", &brought));
+    let without = set(ordinary("scratch"), "/spec/volumes/-", json!({"name": "weightlock-manifest", "emptyDir": {}}));
+    refused(&admit(&world, "serving", &without), &["WL-601"], refusal);
 }
 
 #[test]

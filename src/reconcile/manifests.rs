@@ -1,0 +1,229 @@
+//! Manifests that are not in the volume are brought to the namespaces in which pods are verified against them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use sha2::{Digest, Sha256};
+
+use super::{
+    Context, Next,
+    apply::{Applied, ObjectId},
+    conditions::Wanted,
+    error::ReconcileError,
+};
+use crate::{
+    api::WeightManifest,
+    domain::{
+        carrier::{self, Carried},
+        world::Artifact,
+    },
+    render::manifest::{MANIFESTS, config_map},
+};
+
+const KIND: &str = "ManifestBrought";
+
+/// What is known of manifests and ConfigMaps that were read, so that steady state reads nothing. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known(Arc<Mutex<Memory>>);
+
+#[derive(Debug, Default)]
+struct Memory {
+    /// By digest and name: the UIDs of the shards, and what they were found to be.
+    texts: BTreeMap<(String, String), (Vec<String>, Found)>,
+    /// By namespace and name: UID and resource version of ConfigMaps that are as they should be.
+    maps: BTreeMap<(String, String), (String, String)>,
+}
+
+/// What the shards were found to be: the size of all files, where it can be told, or what is wrong.
+type Found = Result<Option<i64>, (&'static str, String)>;
+
+impl Known {
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How things stand with the manifest of an artifact.
+pub(super) struct Brought {
+    pub condition: Wanted,
+    /// Size of all files in bytes.
+    pub size: Option<i64>,
+    /// When to look again.
+    pub next: Next,
+}
+
+/// Brings the manifest of an artifact to its pods; `None` where it is elsewhere.
+///
+/// # Errors
+/// The first that occurred.
+pub(super) async fn bring(context: &Context, artifact: &Artifact) -> Result<Option<Brought>, ReconcileError> {
+    let Some(carried) = carrier::carried(&context.world, artifact) else { return Ok(None) };
+    let no = |(reason, text): (&'static str, String)| {
+        Ok(Some(Brought { condition: Wanted::no(KIND, reason, text), size: None, next: None }))
+    };
+    let uids = match uids(context, &carried) {
+        Ok(uids) => uids,
+        Err(problem) => return no(problem),
+    };
+    let key = (carried.digest.to_owned(), carried.name.to_owned());
+    let known = context.memory.manifests.lock().texts.get(&key).filter(|(seen, _)| *seen == uids).cloned();
+    if let Some((_, Err(problem))) = known {
+        return no(problem);
+    }
+    let due: Vec<_> = carried.config_maps().filter(|(namespace, name, _)| !settled(context, namespace, name)).collect();
+    let mut size = known.as_ref().and_then(|(_, found)| found.as_ref().ok().copied()).flatten();
+    let mut next = None;
+    if known.is_none() || !due.is_empty() {
+        let read = read(context, &carried).await?;
+        let found = read.as_ref().map(|texts| total(&texts.concat())).map_err(Clone::clone);
+        context.memory.manifests.lock().texts.insert(key, (uids, found.clone()));
+        match (read, found) {
+            (Ok(texts), Ok(total)) => {
+                size = total;
+                for (namespace, name, shard) in due {
+                    let text = texts.get(shard as usize).map(String::as_str).unwrap_or_default();
+                    let later = write(context, &carried, &namespace, &name, shard, text).await?;
+                    next = next.into_iter().chain(later).min();
+                }
+            }
+            (Err(problem), _) | (_, Err(problem)) => return no(problem),
+        }
+    }
+    let text = format!(
+        "WeightManifest {:?} is what manifestDigest pins, and is in the {} namespaces in which pods are verified.",
+        carried.name,
+        carried.namespaces.len()
+    );
+    Ok(Some(Brought { condition: Wanted::yes(KIND, "Brought", text), size, next }))
+}
+
+/// The UIDs of the shards.
+fn uids(context: &Context, carried: &Carried<'_>) -> Result<Vec<String>, (&'static str, String)> {
+    let mut missing = Vec::new();
+    let mut uids = Vec::new();
+    for shard in 0..carried.shards {
+        let name = format!("{}-{shard}", carried.name);
+        match context.observed.manifest(&name) {
+            Some(uid) => uids.push(uid),
+            None => missing.push(name),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(uids);
+    }
+    let text = format!(
+        "WeightManifest {} does not exist, so pods with the weights wait for it before they start. Remedy: apply what \"kubectl weightlock digest -o weightmanifest\" prints.",
+        super::members::name_some(&missing)
+    );
+    Err(("ManifestMissing", text))
+}
+
+fn settled(context: &Context, namespace: &str, name: &str) -> bool {
+    let live = context.observed.manifest_map(namespace, name);
+    live.is_some()
+        && context.memory.manifests.lock().maps.get(&(namespace.to_owned(), name.to_owned())) == live.as_ref()
+}
+
+/// The texts of the shards, if together they are what the digest pins.
+async fn read(
+    context: &Context,
+    carried: &Carried<'_>,
+) -> Result<Result<Vec<String>, (&'static str, String)>, ReconcileError> {
+    let api: Api<WeightManifest> = Api::all(context.writer.client().clone());
+    let mut texts = Vec::new();
+    let mut hasher = Sha256::new();
+    for shard in 0..carried.shards {
+        let name = format!("{}-{shard}", carried.name);
+        let id = ObjectId::new("WeightManifest", None, &name);
+        let object = api.get(&name).await.map_err(|error| ReconcileError::api("get", id, error))?;
+        let says = (object.spec.manifest.as_str(), i64::from(object.spec.shard), i64::from(object.spec.shards));
+        if says != (carried.name, i64::from(shard), i64::from(carried.shards)) {
+            let text = format!(
+                "WeightManifest {name:?} says that it is shard {} of {} of {:?}, and the artifact looks for shard {shard} of {} of {:?}. Remedy: correct spec.manifest.object of the artifact, or delete the WeightManifest and make it anew.",
+                says.1, says.2, says.0, carried.shards, carried.name
+            );
+            return Ok(Err(("ManifestUnfit", text)));
+        }
+        hasher.update(object.spec.data.as_bytes());
+        texts.push(object.spec.data);
+    }
+    let digest: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    if carried.digest != format!("sha256:{digest}") {
+        let text = format!(
+            "The digest of WeightManifest {:?} is sha256:{digest}, not manifestDigest; it is not brought to pods, and none with the weights starts. Remedy: delete its objects and apply those that \"kubectl weightlock digest -o weightmanifest\" prints for these weights.",
+            carried.name
+        );
+        return Ok(Err(("ManifestMismatch", text)));
+    }
+    Ok(Ok(texts))
+}
+
+/// Size of all files of a manifest.
+fn total(json: &str) -> Option<i64> {
+    #[derive(serde::Deserialize)]
+    struct Sizes {
+        files: Vec<Size>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Size {
+        size: i64,
+    }
+    let sizes: Sizes = serde_json::from_str(json).ok()?;
+    sizes.files.iter().try_fold(0i64, |sum, file| sum.checked_add(file.size))
+}
+
+async fn write(
+    context: &Context,
+    carried: &Carried<'_>,
+    namespace: &str,
+    name: &str,
+    shard: u32,
+    text: &str,
+) -> Result<Next, ReconcileError> {
+    let live = context.observed.manifest_map(namespace, name);
+    match context.writer.apply(&config_map(namespace, carried.digest, shard, text)).await {
+        Ok(Applied::Unchanged) => {
+            if let Some(live) = live {
+                let key = (namespace.to_owned(), name.to_owned());
+                context.memory.manifests.lock().maps.insert(key, live);
+            }
+            Ok(None)
+        }
+        Ok(Applied::Deferred(at)) => Ok(Some(at)),
+        Ok(_) => Ok(None),
+        // One with another text was made under our marks: it is immutable, so it is made anew.
+        Err(ReconcileError::Api { source, .. }) if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 422) =>
+        {
+            context.writer.delete_of_owner::<ConfigMap>(Some(namespace), name, MANIFESTS).await?;
+            Ok(Some(std::time::Instant::now() + super::CATCH_UP))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes the ConfigMaps that no artifact needs any more.
+///
+/// # Errors
+/// The first that occurred.
+pub(super) async fn remove_unneeded(context: &Context) -> Result<Next, ReconcileError> {
+    // Which ones an artifact needs that cannot be read is not known.
+    if !context.world.unreadable_artifacts.is_empty() {
+        return Ok(None);
+    }
+    let carried = context.world.artifacts.values().filter_map(|artifact| carrier::carried(&context.world, artifact));
+    let needed: BTreeSet<(String, String)> = carried
+        .flat_map(|carried| carried.config_maps().map(|(namespace, name, _)| (namespace, name)).collect::<Vec<_>>())
+        .collect();
+    let ids: Vec<ObjectId> =
+        needed.iter().map(|(namespace, name)| ObjectId::new("ConfigMap", Some(namespace), name)).collect();
+    context.writer.forget_unwanted(MANIFESTS, &ids);
+    context.memory.manifests.lock().maps.retain(|key, _| needed.contains(key));
+    for (namespace, name) in context.observed.manifest_maps() {
+        if !needed.contains(&(namespace.clone(), name.clone())) {
+            context.writer.delete_of_owner::<ConfigMap>(Some(&namespace), &name, MANIFESTS).await?;
+        }
+    }
+    Ok(None)
+}
