@@ -127,3 +127,75 @@ async fn a_download_is_verified_before_it_is_read() {
     })
     .await;
 }
+
+/// Declares the manifest of weights in two WeightManifest objects.
+async fn declare_manifest(s: &Stage, name: &str, weights: &Weights) {
+    let canonical = json!({"files": weights.files, "version": 1}).to_string();
+    let (first, second) = canonical.split_at(canonical.len() / 2);
+    for (number, slice) in [first, second].into_iter().enumerate() {
+        s.create(json!({
+            "apiVersion": "weightlock.dev/v1alpha1", "kind": "WeightManifest",
+            "metadata": {"name": format!("{name}-{number}")},
+            "spec": {"manifest": name, "shard": number, "shards": 2, "data": slice},
+        }))
+        .await
+        .unwrap();
+    }
+}
+
+/// Weights whose volume is mounted read-only and holds no manifest run if they are what WeightManifests list, and not if a
+/// byte differs; while the WeightManifests are not what the digest pins, nothing starts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manifest_in_objects_is_brought_to_the_verifier() {
+    scenario("manifest", |s| async move {
+        let ns = s.namespace("in", &["vllm"]).await;
+        s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
+        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
+        let model = safetensors();
+        let declared = |role: &str, weights: &Weights| {
+            let name = format!("{}-{role}", s.id);
+            let mut artifact = artifact(&name, weights, &[&s.id]);
+            artifact["spec"]["manifest"] = json!({"object": {"name": name, "shards": 2}});
+            artifact
+        };
+        let server = |role: &str| {
+            let mut pod = model_server(&ns, role, "vllm", role);
+            pod["spec"]["volumes"][0]["persistentVolumeClaim"]["readOnly"] = json!(true);
+            pod
+        };
+        // Of another content each: the digests must differ, or one brings what the other waits for.
+        let good = s.weights(&ns, "good", &[("config.json", b"{}"), ("model.safetensors", &model)]).await;
+        let bad = s.weights(&ns, "bad", &[("config.json", b"[]"), ("model.safetensors", &model)]).await;
+        let other = s.weights(&ns, "other", &[("config.json", b"[1]"), ("model.safetensors", &model)]).await;
+        std::fs::write(bad.host_dir.join("config.json"), b"[ ").unwrap();
+        declare_manifest(&s, &format!("{}-good", s.id), &good).await;
+        declare_manifest(&s, &format!("{}-bad", s.id), &bad).await;
+        let wrong = format!("{}-other", s.id);
+        declare_manifest(&s, &wrong, &bad).await;
+        for (role, weights) in [("good", &good), ("bad", &bad), ("other", &other)] {
+            s.create(declared(role, weights)).await.unwrap();
+        }
+        s.condition("WeightArtifact", &format!("{}-good", s.id), "Ready", "True").await;
+        s.condition("WeightArtifact", &format!("{}-bad", s.id), "Ready", "True").await;
+        let (reason, message) = s.condition("WeightArtifact", &wrong, "ManifestBrought", "False").await;
+        assert_eq!(reason, "ManifestMismatch", "{message}");
+        assert!(message.contains(&format!("is {}, not manifestDigest", bad.digest)), "{message}");
+        s.create(server("other")).await.unwrap();
+        s.create(server("good")).await.unwrap();
+        s.create(server("bad")).await.unwrap();
+        s.phase(&ns, "good", "Running").await;
+        let message = stopped(&s, &ns, "bad", 20).await;
+        assert!(message.contains("[HashMismatch] \"config.json\""), "{message}");
+        let waiting = s.get("v1", "Pod", Some(&ns), "other").await.unwrap();
+        assert_eq!(waiting.data["status"]["phase"], "Pending", "{}", waiting.data["status"]);
+        assert!(waiting.data["status"]["initContainerStatuses"][0]["state"]["waiting"].is_object());
+
+        for number in 0..2 {
+            s.delete("weightlock.dev/v1alpha1", "WeightManifest", None, &format!("{wrong}-{number}")).await;
+        }
+        declare_manifest(&s, &wrong, &other).await;
+        s.condition("WeightArtifact", &wrong, "ManifestBrought", "True").await;
+        s.phase(&ns, "other", "Running").await;
+    })
+    .await;
+}

@@ -50,13 +50,16 @@ pub async fn reconcile(context: &Context, name: &str) -> Result<Next, ReconcileE
     }
 
     let left = if deleting { left.as_slice() } else { &[] };
-    let brought = manifests::bring(context, &artifact).await?;
+    let brought = manifests::bring(context, &artifact).await;
     let status = status(context, &current, &artifact, &holders, left, brought.as_ref());
     context.writer.patch_status(&current, &status).await?;
     let reference = events::reference(&current);
     verification::tell(context, &reference, &holders).await?;
     tampering::handle(context, &artifact, &reference, &holders).await?;
-    Ok(brought.and_then(|brought| brought.next))
+    match brought {
+        Some(Brought { error: Some(error), .. }) => Err(error),
+        brought => Ok(brought.and_then(|brought| brought.next)),
+    }
 }
 
 fn status(

@@ -52,18 +52,35 @@ pub(super) struct Brought {
     pub size: Option<i64>,
     /// When to look again.
     pub next: Next,
+    /// The first error that occurred. It does not keep the other namespaces waiting, nor what else is done for the artifact:
+    /// a tenant can cause one (by a ConfigMap of that name, by a quota).
+    pub error: Option<ReconcileError>,
+}
+
+impl Brought {
+    fn no(reason: &'static str, text: String) -> Self {
+        Self { condition: Wanted::no(KIND, reason, text), size: None, next: None, error: None }
+    }
+
+    fn failed(error: ReconcileError) -> Self {
+        let reason = match error {
+            ReconcileError::NotOurs { .. } => "ForeignObject",
+            _ => "BringFailed",
+        };
+        let text = format!("Pods that are verified against what cannot be brought wait before they start: {error}");
+        Self { error: Some(error), ..Self::no(reason, text) }
+    }
 }
 
 /// Brings the manifest of an artifact to its pods; `None` where it is elsewhere.
-///
-/// # Errors
-/// The first that occurred.
-pub(super) async fn bring(context: &Context, artifact: &Artifact) -> Result<Option<Brought>, ReconcileError> {
-    let Some(carried) = carrier::carried(&context.world, artifact) else { return Ok(None) };
-    let no = |(reason, text): (&'static str, String)| {
-        Ok(Some(Brought { condition: Wanted::no(KIND, reason, text), size: None, next: None }))
-    };
-    let uids = match uids(context, &carried) {
+pub(super) async fn bring(context: &Context, artifact: &Artifact) -> Option<Brought> {
+    let carried = carrier::carried(&context.world, artifact)?;
+    Some(bring_to_all(context, &carried).await.unwrap_or_else(Brought::failed))
+}
+
+async fn bring_to_all(context: &Context, carried: &Carried<'_>) -> Result<Brought, ReconcileError> {
+    let no = |(reason, text): (&'static str, String)| Ok(Brought::no(reason, text));
+    let uids = match uids(context, carried) {
         Ok(uids) => uids,
         Err(problem) => return no(problem),
     };
@@ -75,8 +92,9 @@ pub(super) async fn bring(context: &Context, artifact: &Artifact) -> Result<Opti
     let due: Vec<_> = carried.config_maps().filter(|(namespace, name, _)| !settled(context, namespace, name)).collect();
     let mut size = known.as_ref().and_then(|(_, found)| found.as_ref().ok().copied()).flatten();
     let mut next = None;
+    let mut error = None;
     if known.is_none() || !due.is_empty() {
-        let read = read(context, &carried).await?;
+        let read = read(context, carried).await?;
         let found = read.as_ref().map(|texts| total(&texts.concat())).map_err(Clone::clone);
         context.memory.manifests.lock().texts.insert(key, (uids, found.clone()));
         match (read, found) {
@@ -84,19 +102,24 @@ pub(super) async fn bring(context: &Context, artifact: &Artifact) -> Result<Opti
                 size = total;
                 for (namespace, name, shard) in due {
                     let text = texts.get(shard as usize).map(String::as_str).unwrap_or_default();
-                    let later = write(context, &carried, &namespace, &name, shard, text).await?;
-                    next = next.into_iter().chain(later).min();
+                    match write(context, carried, &namespace, &name, shard, text).await {
+                        Ok(later) => next = next.into_iter().chain(later).min(),
+                        Err(failure) => error = error.or(Some(failure)),
+                    }
                 }
             }
             (Err(problem), _) | (_, Err(problem)) => return no(problem),
         }
+    }
+    if let Some(error) = error {
+        return Ok(Brought { size, next, ..Brought::failed(error) });
     }
     let text = format!(
         "WeightManifest {:?} is what manifestDigest pins, and is in the {} namespaces in which pods are verified.",
         carried.name,
         carried.namespaces.len()
     );
-    Ok(Some(Brought { condition: Wanted::yes(KIND, "Brought", text), size, next }))
+    Ok(Brought { condition: Wanted::yes(KIND, "Brought", text), size, next, error: None })
 }
 
 /// The UIDs of the shards.
@@ -220,10 +243,16 @@ pub(super) async fn remove_unneeded(context: &Context) -> Result<Next, Reconcile
         needed.iter().map(|(namespace, name)| ObjectId::new("ConfigMap", Some(namespace), name)).collect();
     context.writer.forget_unwanted(MANIFESTS, &ids);
     context.memory.manifests.lock().maps.retain(|key, _| needed.contains(key));
+    let mut error = None;
     for (namespace, name) in context.observed.manifest_maps() {
-        if !needed.contains(&(namespace.clone(), name.clone())) {
-            context.writer.delete_of_owner::<ConfigMap>(Some(&namespace), &name, MANIFESTS).await?;
+        if needed.contains(&(namespace.clone(), name.clone())) {
+            continue;
+        }
+        match context.writer.delete_of_owner::<ConfigMap>(Some(&namespace), &name, MANIFESTS).await {
+            // Someone else's with our label.
+            Ok(_) | Err(ReconcileError::NotOurs { .. }) => {}
+            Err(failure) => error = error.or(Some(failure)),
         }
     }
-    Ok(None)
+    error.map_or(Ok(None), Err)
 }

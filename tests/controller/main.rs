@@ -8,4 +8,5 @@
 mod cluster;
 mod environments;
 mod leases;
+mod manifests;
 mod storage;
