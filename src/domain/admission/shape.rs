@@ -155,7 +155,7 @@ fn carry(plan: &Plan<'_>, spec: &mut Object) {
     }
     let rendered = verifier::render_volume(plan);
     // In its place, so that shaping again changes nothing.
-    let position = volumes.iter().position(|volume| named(volume)).unwrap_or(volumes.len());
+    let position = volumes.iter().position(&named).unwrap_or(volumes.len());
     volumes.retain(|volume| !named(volume));
     if let Some(rendered) = rendered {
         volumes.insert(position.min(volumes.len()), rendered);
