@@ -17,7 +17,7 @@ STEP = 1 << 20
 
 
 def serve(path, core, begin, counts, index):
-    """Sums mapped weights on one core, and counts the bytes of the window."""
+    """Hashes mapped weights on one core, and counts the bytes of the window."""
     os.sched_setaffinity(0, {core})
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped, memoryview(mapped) as view:
         at, done = 0, 0

@@ -239,8 +239,7 @@ fn a_read_that_never_ends_does_not_hold_up_sigterm() {
     }
     let at = tempfile::tempdir().unwrap();
     let (target, manifest) = expected(Hashing::default(), at.path());
-    // Through the page cache. Past it the kernel itself does not let go of a read that a FUSE server has taken and never answers,
-    // not even for SIGKILL (docs/verification.md).
+    // Through the page cache. Past it the verifier did not end within the second (docs/verification.md).
     let _session = serve(Quirk::Blocks, false, at.path());
     let mut child = Command::new(env!("CARGO_BIN_EXE_weightlock-verify"))
         .args(["--artifact", "orion", "--digest", &target.digest.digest(), "--manifest-inline", &manifest, "--root"])
