@@ -29,9 +29,7 @@ pub async fn stopped(s: &Stage, namespace: &str, pod: &str, exit_code: i64) -> S
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pickle_is_stopped_where_safetensors_are_allowed() {
     scenario("formats", |s| async move {
-        let ns = s.namespace("in", &["vllm"]).await;
-        s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
-        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
+        let ns = s.inference().await;
         let pickle: &[u8] = b"\x80\x02cposix\nsystem\nX\x02\x00\x00\x00id\x85R.";
         for (role, content) in [("good", safetensors()), ("bad", pickle.to_vec())] {
             let files = [("config.json", b"{}".as_slice()), ("model.safetensors", content.as_slice())];
@@ -53,9 +51,7 @@ async fn a_pickle_is_stopped_where_safetensors_are_allowed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hugging_face_cache_runs_until_a_link_leads_out() {
     scenario("cache", |s| async move {
-        let ns = s.namespace("in", &["vllm"]).await;
-        s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
-        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
+        let ns = s.inference().await;
         let model = safetensors();
         let mut weights = s.weights(&ns, "w", &[("model.safetensors", &model)]).await;
         // The files that were listed are those of the snapshot; on disk they are a cache.
@@ -148,9 +144,7 @@ async fn declare_manifest(s: &Stage, name: &str, weights: &Weights) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_manifest_in_objects_is_brought_to_the_verifier() {
     scenario("manifest", |s| async move {
-        let ns = s.namespace("in", &["vllm"]).await;
-        s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
-        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
+        let ns = s.inference().await;
         let model = safetensors();
         let declared = |role: &str, weights: &Weights| {
             let name = format!("{}-{role}", s.id);

@@ -41,9 +41,7 @@ async fn drift_is_repaired_and_foreign_policies_stay() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_namespace_is_claimed_once_and_its_successor_inherits_nothing() {
     scenario("members", |s| async move {
-        let ns = s.namespace("in", &["vllm"]).await;
-        s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
-        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
+        let ns = s.inference().await;
         let rival = format!("{}-rival", s.id);
         s.create(environment(&rival, &ns, &["*"])).await.unwrap();
         let (reason, message) = s.condition("WeightEnvironment", &rival, "Accepted", "False").await;

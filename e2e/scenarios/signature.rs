@@ -27,9 +27,7 @@ async fn sign(weights: &Weights, key: &tempfile::NamedTempFile) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn weights_run_if_an_authority_signed_them() {
     scenario("signed", |s| async move {
-        let ns = s.namespace("in", &["vllm"]).await;
-        s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
-        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
+        let ns = s.inference().await;
         let weights = s.weights(&ns, "w", &[("config.json", b"{}"), ("model.safetensors", b"signed")]).await;
         let ((release, public), (stranger, _)) = (key(&s, "release"), key(&s, "stranger"));
         sign(&weights, &release).await;

@@ -264,16 +264,20 @@ async fn weight_incidents() {
     check(INCIDENT, INCIDENT_CASES).await;
 }
 
-#[tokio::test]
-async fn an_incident_is_deleted_but_not_changed() {
+/// Creates an object whose specification cannot be changed, and deletes it.
+async fn is_deleted_but_not_changed(mut object: Value, change: Value, refusal: &str) {
     let client = harness::controller().await;
     harness::install_definitions(&client).await;
-    let mut incident = yaml(INCIDENT);
-    incident["metadata"]["name"] = harness::unique("tampered").into();
-    harness::create(&client, &incident).await.expect("an incident");
-    let said = harness::merge(&client, &incident, &json!({"spec": {"backendKeys": []}})).await.expect_err("changed");
-    assert!(said.contains(UNCHANGED), "{said}");
-    harness::delete(&harness::client().await, &incident).await;
+    object["metadata"]["name"] = harness::unique("unchanged").into();
+    harness::create(&client, &object).await.expect("an object");
+    let said = harness::merge(&client, &object, &change).await.expect_err("changed");
+    assert!(said.contains(refusal), "{said}");
+    harness::delete(&harness::client().await, &object).await;
+}
+
+#[tokio::test]
+async fn an_incident_is_deleted_but_not_changed() {
+    is_deleted_but_not_changed(yaml(INCIDENT), json!({"spec": {"backendKeys": []}}), UNCHANGED).await;
 }
 
 const MANIFEST_CASES: &[Case] = &[
@@ -292,17 +296,8 @@ async fn weight_manifests() {
 }
 
 #[tokio::test]
-async fn a_weight_manifest_is_not_changed() {
-    let client = harness::controller().await;
-    harness::install_definitions(&client).await;
-    let name = harness::unique("manifest");
-    let mut manifest = yaml(MANIFEST);
-    manifest["spec"]["manifest"] = name.clone().into();
-    manifest["metadata"]["name"] = format!("{name}-1").into();
-    harness::create(&client, &manifest).await.expect("a manifest");
-    let said = harness::merge(&client, &manifest, &json!({"spec": {"data": "y"}})).await.expect_err("changed");
-    assert!(said.contains(MANIFEST_UNCHANGED), "{said}");
-    harness::delete(&harness::client().await, &manifest).await;
+async fn a_weight_manifest_is_deleted_but_not_changed() {
+    is_deleted_but_not_changed(yaml(MANIFEST), json!({"spec": {"data": "y"}}), MANIFEST_UNCHANGED).await;
 }
 
 const MANIFEST_UNCHANGED: &str = "a manifest is not changed";

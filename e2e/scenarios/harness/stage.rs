@@ -199,6 +199,14 @@ impl Stage {
         }
     }
 
+    /// A namespace that is an environment of its own, in force, with the service account `vllm`.
+    pub async fn inference(&self) -> String {
+        let namespace = self.namespace("in", &["vllm"]).await;
+        self.create(environment(&self.id, &namespace, &["vllm"])).await.unwrap();
+        self.condition("WeightEnvironment", &self.id, "Ready", "True").await;
+        namespace
+    }
+
     /// A namespace that is an environment of its own, with an artifact at its claim `w`, and everything in force.
     /// `adjust` may change the environment before it is declared.
     pub async fn serving(&self, service_accounts: &[&str], adjust: impl FnOnce(&mut Value)) -> (String, Weights) {
