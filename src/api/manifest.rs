@@ -9,6 +9,11 @@ pub const MAX_MANIFEST_SHARDS: u32 = 64;
 /// the object in an annotation, which takes 256 KiB.
 pub const MAX_SHARD_CHARACTERS: usize = 200_000;
 
+/// Name of the WeightManifest with a shard, counted from 0.
+pub fn shard_name(manifest: &str, shard: impl std::fmt::Display) -> String {
+    format!("{manifest}-{shard}")
+}
+
 /// One shard of a manifest: a slice of its canonical JSON. The slices, in the order of their numbers, are the manifest. It
 /// needs no trust: the digest of the WeightArtifact pins it.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]

@@ -7,7 +7,8 @@ use clap::Args;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams};
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::cluster::{Connection, ConnectionArgs};
 use super::declare::{DeclarationArgs, claim_location, fits_inline, in_volume, inline, object_name};
@@ -123,7 +124,10 @@ pub async fn run(
         None => in_volume(DEFAULT_PATH),
         Some(manifest) if args.manifest_object => {
             let (objects, source) = shards::objects(&name, manifest)?;
-            declare_manifest(&connected, &objects).await?;
+            let manifests: Api<WeightManifest> = Api::all(connected.client.clone());
+            for object in &objects {
+                apply(&manifests, object).await?;
+            }
             source
         }
         Some(manifest) => {
@@ -330,14 +334,14 @@ async fn read_log(pods: &Api<Pod>, pod: &str) -> Result<(Summary, Option<Manifes
     })
 }
 
-async fn declare_manifest(connected: &Connection, objects: &[WeightManifest]) -> Result<(), CliError> {
-    let api: Api<WeightManifest> = Api::all(connected.client.clone());
-    for object in objects {
-        let name = object.name_any();
-        api.patch(&name, &PatchParams::apply(FIELD_MANAGER), &Patch::Apply(object))
-            .await
-            .map_err(|error| CliError::api(format!("apply WeightManifest {name}"), error))?;
-    }
+async fn apply<K>(api: &Api<K>, object: &K) -> Result<(), CliError>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
+{
+    let name = object.name_any();
+    api.patch(&name, &PatchParams::apply(FIELD_MANAGER), &Patch::Apply(object))
+        .await
+        .map_err(|error| CliError::api(format!("apply {} {name}", K::kind(&())), error))?;
     Ok(())
 }
 
@@ -345,10 +349,7 @@ async fn declare_manifest(connected: &Connection, objects: &[WeightManifest]) ->
 async fn declare(connected: &Connection, artifact: &WeightArtifact, err: &mut dyn Write) -> Result<(), CliError> {
     let artifacts: Api<WeightArtifact> = Api::all(connected.client.clone());
     let name = artifact.name_any();
-    artifacts
-        .patch(&name, &PatchParams::apply(FIELD_MANAGER), &Patch::Apply(artifact))
-        .await
-        .map_err(|error| CliError::api(format!("apply WeightArtifact {name}"), error))?;
+    apply(&artifacts, artifact).await?;
     let started = Instant::now();
     let mut last = String::from("the controller has not looked at it");
     while started.elapsed() < Duration::from_secs(30) {

@@ -4,6 +4,7 @@ use super::declare::yaml;
 use super::error::CliError;
 use crate::api::{
     MAX_MANIFEST_SHARDS, MAX_SHARD_CHARACTERS, ManifestObject, ManifestSource, WeightManifest, WeightManifestSpec,
+    shard_name,
 };
 use crate::verifier::manifest::Manifest;
 
@@ -33,7 +34,7 @@ pub fn objects(name: &str, manifest: &Manifest) -> Result<(Vec<WeightManifest>, 
     })?;
     let objects = slices.into_iter().zip(0..).map(|(data, shard)| {
         let spec = WeightManifestSpec { manifest: name.clone(), shard, shards, data: data.into() };
-        WeightManifest::new(&format!("{name}-{shard}"), spec)
+        WeightManifest::new(&shard_name(&name, shard), spec)
     });
     let objects = objects.collect();
     Ok((objects, ManifestSource { path: None, inline: None, object: Some(ManifestObject { name, shards }) }))

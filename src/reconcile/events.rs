@@ -9,6 +9,8 @@ use kube::Resource;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::hex;
+
 /// Name of the controller in events.
 pub const REPORTING_CONTROLLER: &str = "weightlock.dev/controller";
 /// The longest note the API server takes, in bytes.
@@ -60,8 +62,7 @@ impl Event {
     fn name(&self, object: &str) -> String {
         let uid = self.regarding.uid.as_deref().unwrap_or_default();
         let digest = Sha256::digest(format!("{uid}\n{}\n{}", self.reason, self.occurrence));
-        let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        format!("{}.{digest}", shorten(object, 200).trim_end_matches(['.', '-']))
+        format!("{}.{}", shorten(object, 200).trim_end_matches(['.', '-']), hex(&digest[..8]))
     }
 }
 

@@ -12,9 +12,10 @@ use super::{
     apply::{Applied, ObjectId},
     conditions::Wanted,
     error::ReconcileError,
+    hex,
 };
 use crate::{
-    api::WeightManifest,
+    api::{WeightManifest, shard_name},
     domain::{
         carrier::{self, Carried},
         world::Artifact,
@@ -37,7 +38,17 @@ struct Memory {
 }
 
 /// What the shards were found to be: the size of all files, where it can be told, or what is wrong.
-type Found = Result<Option<i64>, (&'static str, String)>;
+type Found = Result<Option<i64>, Problem>;
+
+/// Reason and text of a condition that does not hold.
+type Problem = (&'static str, String);
+
+/// A manifest that is what the digest pins.
+struct Text {
+    shards: Vec<String>,
+    /// Size of all files, where it can be told.
+    size: Option<i64>,
+}
 
 impl Known {
     fn lock(&self) -> MutexGuard<'_, Memory> {
@@ -79,36 +90,37 @@ pub(super) async fn bring(context: &Context, artifact: &Artifact) -> Option<Brou
 }
 
 async fn bring_to_all(context: &Context, carried: &Carried<'_>) -> Result<Brought, ReconcileError> {
-    let no = |(reason, text): (&'static str, String)| Ok(Brought::no(reason, text));
+    let no = |(reason, text): Problem| Ok(Brought::no(reason, text));
     let uids = match uids(context, carried) {
         Ok(uids) => uids,
         Err(problem) => return no(problem),
     };
     let key = (carried.digest.to_owned(), carried.name.to_owned());
     let known = context.memory.manifests.lock().texts.get(&key).filter(|(seen, _)| *seen == uids).cloned();
-    if let Some((_, Err(problem))) = known {
-        return no(problem);
-    }
+    let known = match known {
+        Some((_, Err(problem))) => return no(problem),
+        Some((_, Ok(size))) => Some(size),
+        None => None,
+    };
     let due: Vec<_> = carried.config_maps().filter(|(namespace, name, _)| !settled(context, namespace, name)).collect();
-    let mut size = known.as_ref().and_then(|(_, found)| found.as_ref().ok().copied()).flatten();
+    let mut size = known.flatten();
     let mut next = None;
     let mut error = None;
     if known.is_none() || !due.is_empty() {
         let read = read(context, carried).await?;
-        let found = read.as_ref().map(|texts| total(&texts.concat())).map_err(Clone::clone);
-        context.memory.manifests.lock().texts.insert(key, (uids, found.clone()));
-        match (read, found) {
-            (Ok(texts), Ok(total)) => {
-                size = total;
-                for (namespace, name, shard) in due {
-                    let text = texts.get(shard as usize).map(String::as_str).unwrap_or_default();
-                    match write(context, carried, &namespace, &name, shard, text).await {
-                        Ok(later) => next = next.into_iter().chain(later).min(),
-                        Err(failure) => error = error.or(Some(failure)),
-                    }
-                }
+        let found = read.as_ref().map(|text| text.size).map_err(Clone::clone);
+        context.memory.manifests.lock().texts.insert(key, (uids, found));
+        let text = match read {
+            Ok(text) => text,
+            Err(problem) => return no(problem),
+        };
+        size = text.size;
+        for (namespace, name, shard) in due {
+            let data = text.shards.get(shard as usize).map(String::as_str).unwrap_or_default();
+            match write(context, carried, &namespace, &name, shard, data).await {
+                Ok(later) => next = next.into_iter().chain(later).min(),
+                Err(failure) => error = error.or(Some(failure)),
             }
-            (Err(problem), _) | (_, Err(problem)) => return no(problem),
         }
     }
     if let Some(error) = error {
@@ -123,11 +135,11 @@ async fn bring_to_all(context: &Context, carried: &Carried<'_>) -> Result<Brough
 }
 
 /// The UIDs of the shards.
-fn uids(context: &Context, carried: &Carried<'_>) -> Result<Vec<String>, (&'static str, String)> {
+fn uids(context: &Context, carried: &Carried<'_>) -> Result<Vec<String>, Problem> {
     let mut missing = Vec::new();
     let mut uids = Vec::new();
     for shard in 0..carried.shards {
-        let name = format!("{}-{shard}", carried.name);
+        let name = shard_name(carried.name, shard);
         match context.observed.manifest(&name) {
             Some(uid) => uids.push(uid),
             None => missing.push(name),
@@ -149,16 +161,13 @@ fn settled(context: &Context, namespace: &str, name: &str) -> bool {
         && context.memory.manifests.lock().maps.get(&(namespace.to_owned(), name.to_owned())) == live.as_ref()
 }
 
-/// The texts of the shards, if together they are what the digest pins.
-async fn read(
-    context: &Context,
-    carried: &Carried<'_>,
-) -> Result<Result<Vec<String>, (&'static str, String)>, ReconcileError> {
+/// The shards, if together they are what the digest pins.
+async fn read(context: &Context, carried: &Carried<'_>) -> Result<Result<Text, Problem>, ReconcileError> {
     let api: Api<WeightManifest> = Api::all(context.writer.client().clone());
-    let mut texts = Vec::new();
+    let mut shards = Vec::new();
     let mut hasher = Sha256::new();
     for shard in 0..carried.shards {
-        let name = format!("{}-{shard}", carried.name);
+        let name = shard_name(carried.name, shard);
         let id = ObjectId::new("WeightManifest", None, &name);
         let object = api.get(&name).await.map_err(|error| ReconcileError::api("get", id, error))?;
         let says = (object.spec.manifest.as_str(), i64::from(object.spec.shard), i64::from(object.spec.shards));
@@ -170,9 +179,9 @@ async fn read(
             return Ok(Err(("ManifestUnfit", text)));
         }
         hasher.update(object.spec.data.as_bytes());
-        texts.push(object.spec.data);
+        shards.push(object.spec.data);
     }
-    let digest: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex(&hasher.finalize());
     if carried.digest != format!("sha256:{digest}") {
         let text = format!(
             "The digest of WeightManifest {:?} is sha256:{digest}, not manifestDigest; it is not brought to pods, and none with the weights starts. Remedy: delete its objects and apply those that \"kubectl weightlock digest -o weightmanifest\" prints for these weights.",
@@ -180,7 +189,8 @@ async fn read(
         );
         return Ok(Err(("ManifestMismatch", text)));
     }
-    Ok(Ok(texts))
+    let size = total(&shards.concat());
+    Ok(Ok(Text { shards, size }))
 }
 
 /// Size of all files of a manifest.
@@ -235,14 +245,19 @@ pub(super) async fn remove_unneeded(context: &Context) -> Result<Next, Reconcile
     if !context.world.unreadable_artifacts.is_empty() {
         return Ok(None);
     }
-    let carried = context.world.artifacts.values().filter_map(|artifact| carrier::carried(&context.world, artifact));
-    let needed: BTreeSet<(String, String)> = carried
-        .flat_map(|carried| carried.config_maps().map(|(namespace, name, _)| (namespace, name)).collect::<Vec<_>>())
-        .collect();
+    let artifacts = context.world.artifacts.values();
+    let carried: Vec<Carried<'_>> =
+        artifacts.filter_map(|artifact| carrier::carried(&context.world, artifact)).collect();
+    let needed: BTreeSet<(String, String)> =
+        carried.iter().flat_map(Carried::config_maps).map(|(namespace, name, _)| (namespace, name)).collect();
     let ids: Vec<ObjectId> =
         needed.iter().map(|(namespace, name)| ObjectId::new("ConfigMap", Some(namespace), name)).collect();
     context.writer.forget_unwanted(MANIFESTS, &ids);
-    context.memory.manifests.lock().maps.retain(|key, _| needed.contains(key));
+    {
+        let mut memory = context.memory.manifests.lock();
+        memory.maps.retain(|key, _| needed.contains(key));
+        memory.texts.retain(|(digest, name), _| carried.iter().any(|c| c.digest == digest && c.name == name));
+    }
     let mut error = None;
     for (namespace, name) in context.observed.manifest_maps() {
         if needed.contains(&(namespace.clone(), name.clone())) {

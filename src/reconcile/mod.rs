@@ -64,6 +64,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How many recipes run at once.
 const CONCURRENCY: usize = 4;
 
+/// Lower-case hex digits.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// What a recipe works with.
 #[derive(Clone)]
 pub struct Context {

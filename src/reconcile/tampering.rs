@@ -14,6 +14,7 @@ use super::{
     conditions::Wanted,
     error::ReconcileError,
     events::{self, Event, shorten, text},
+    hex,
     verification::{self, Holder},
 };
 use crate::{
@@ -126,8 +127,7 @@ fn keys(world: &World, artifact: &Artifact, holder: &Holder<'_>) -> Vec<String> 
 /// One name for one content in one place, so that a second pod that finds the same adds nothing.
 fn name(digest: &str, keys: &[String]) -> String {
     let hash = Sha256::digest(format!("{digest}\n{}", keys.join("\n")));
-    let hash: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("tampered-{hash}")
+    format!("tampered-{}", hex(&hash[..8]))
 }
 
 fn event(

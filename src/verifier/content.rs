@@ -21,7 +21,7 @@ pub fn check(place: &Place<'_>, manifest: &Manifest, looked: &Looked, allowed: &
         let at = looked.place(index, &file.path);
         if let Err((reason, detail)) = one(place, at, file.size, looked.prints[index], allowed) {
             let path = file.path.to_string();
-            findings.add(Finding { reason, artifact: place.artifact.into(), path, detail });
+            findings.add(Finding::new(reason, place.artifact, &path, detail));
             if findings.are_enough() {
                 return;
             }

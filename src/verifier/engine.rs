@@ -174,7 +174,7 @@ fn hash(
                 if signed {
                     let algorithm = hashing.algorithm;
                     let detail = format!("{algorithm} is {found}, the signature says {expected}");
-                    return findings.add(finding(Reason::SignedOtherFiles, artifact, path, detail));
+                    return findings.add(Finding::new(Reason::SignedOtherFiles, artifact, path, detail));
                 }
                 findings.add(mismatch(artifact, path, directory, &files.get(index), &found, &expected));
             }
@@ -184,7 +184,7 @@ fn hash(
     let done = hash_all(directory, prints, &files, how, progress, &mut on_result);
     progress.end();
     if let Err(error) = done {
-        findings.add(finding(Reason::UnreadableFile, artifact, "", error.to_string()));
+        findings.add(Finding::new(Reason::UnreadableFile, artifact, "", error.to_string()));
     }
 }
 
@@ -210,7 +210,7 @@ fn mismatch(
             Reason::SparseFile
         }
     };
-    finding(reason, artifact, path, detail)
+    Finding::new(reason, artifact, path, detail)
 }
 
 /// The first hole in a resource, where the file system tells.
@@ -263,7 +263,7 @@ pub fn digest(name: &str, args: &DigestArgs, progress: &mut Progress<'_>) -> Res
     let done = hash_all(&directory, &prints, &listed, &how, progress, &mut on_result);
     progress.end();
     if let Err(error) = done {
-        findings.add(finding(Reason::UnreadableFile, name, "", error.to_string()));
+        findings.add(Finding::new(Reason::UnreadableFile, name, "", error.to_string()));
     }
     let find = |path: &str| {
         files.binary_search_by(|file| (*file.path).cmp(path)).ok().map(|index| (index, looked.prints[index]))
@@ -274,8 +274,8 @@ pub fn digest(name: &str, args: &DigestArgs, progress: &mut Progress<'_>) -> Res
     }
     Manifest::new(hashing, files, digests).map_err(|error| {
         findings.add(match error {
-            ManifestError::Empty => finding(Reason::MissingFile, name, "", "there is no file at all"),
-            error => finding(Reason::ManifestInvalid, name, "", error.to_string()),
+            ManifestError::Empty => Finding::new(Reason::MissingFile, name, "", "there is no file at all"),
+            error => Finding::new(Reason::ManifestInvalid, name, "", error.to_string()),
         });
         findings
     })
@@ -291,7 +291,7 @@ fn list(place: &Place<'_>, args: &DigestArgs, findings: &mut Findings) -> (Vec<F
     let mut on_file = |path: &str, at: &str, inode: &Inode, findings: &mut Findings| {
         if listed.len() as u64 == limit {
             let detail = format!("this is one file more than the {limit} that are allowed");
-            return findings.add(finding(Reason::TooManyFiles, name, path, detail));
+            return findings.add(Finding::new(Reason::TooManyFiles, name, path, detail));
         }
         match bounds.add(path.len(), args.hashing.digests(inode.size)) {
             Ok(()) => {
@@ -300,7 +300,7 @@ fn list(place: &Place<'_>, args: &DigestArgs, findings: &mut Findings) -> (Vec<F
                     places.push(at.into());
                 }
             }
-            Err(error) => findings.add(finding(Reason::TooManyFiles, name, path, error.to_string())),
+            Err(error) => findings.add(Finding::new(Reason::TooManyFiles, name, path, error.to_string())),
         }
     };
     place.walk(&mut on_file, findings);
@@ -308,10 +308,6 @@ fn list(place: &Place<'_>, args: &DigestArgs, findings: &mut Findings) -> (Vec<F
     listed.sort_unstable_by(|(a, _), (b, _)| a.path.cmp(&b.path));
     let prints = listed.iter().map(|(_, print)| *print).collect();
     (listed.into_iter().map(|(file, _)| file).collect(), Looked::new(prints, places))
-}
-
-pub(super) fn finding(reason: Reason, artifact: &str, path: &str, detail: impl Into<String>) -> Finding {
-    Finding { reason, artifact: artifact.into(), path: path.into(), detail: detail.into() }
 }
 
 /// Why a file has no digest.
@@ -329,5 +325,5 @@ pub fn unhashed(artifact: &str, path: &str, error: &HashError) -> Finding {
         | HashError::Replaced
         | HashError::Changed(_) => Reason::ChangedWhileRead,
     };
-    finding(reason, artifact, path, error.to_string())
+    Finding::new(reason, artifact, path, error.to_string())
 }

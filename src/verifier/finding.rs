@@ -22,6 +22,13 @@ pub struct Finding {
     pub detail: String,
 }
 
+impl Finding {
+    /// A finding at a path of an artifact.
+    pub fn new(reason: Reason, artifact: &str, path: &str, detail: impl Into<String>) -> Self {
+        Self { reason, artifact: artifact.into(), path: path.into(), detail: detail.into() }
+    }
+}
+
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // {:?} escapes control characters: a file name must not be able to forge a line of the log.

@@ -63,8 +63,8 @@ pub fn snapshot(
     let before = findings.total();
     let directory = format!("snapshots/{revision}");
     if let Err(OpenError::Missing) = root.open_directory(&directory) {
-        let detail = "there is no such snapshot in the repository directory".into();
-        findings.add(Finding { reason: Reason::RevisionMissing, artifact: artifact.into(), path: directory, detail });
+        let detail = "there is no such snapshot in the repository directory";
+        findings.add(Finding::new(Reason::RevisionMissing, artifact, &directory, detail));
         return None;
     }
     let mut search = Search {
@@ -93,7 +93,7 @@ pub fn snapshot(
 
 impl Search<'_> {
     fn add(&mut self, reason: Reason, path: &str, detail: impl Into<String>) {
-        self.findings.add(Finding { reason, artifact: self.artifact.into(), path: path.into(), detail: detail.into() });
+        self.findings.add(Finding::new(reason, self.artifact, path, detail));
     }
 
     fn directory(&mut self, path: &str) {

@@ -75,7 +75,7 @@ impl Place<'_> {
     }
 
     fn finding(&self, reason: Reason, path: &str, detail: impl Into<String>) -> Finding {
-        Finding { reason, artifact: self.artifact.into(), path: path.into(), detail: detail.into() }
+        Finding::new(reason, self.artifact, path, detail)
     }
 
     /// Compares names and sizes with the manifest. Returns how each file was seen, in the order of the manifest.

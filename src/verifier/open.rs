@@ -6,8 +6,7 @@ use rustix::fs::{FileType, fstat};
 
 use super::args::{ManifestArg, Target};
 use super::beneath::{Beneath, OpenError, file_type};
-use super::engine::finding;
-use super::finding::{Findings, Reason};
+use super::finding::{Finding, Findings, Reason};
 use super::manifest::Manifest;
 use super::shards;
 
@@ -31,7 +30,7 @@ pub(super) fn open_directory(
                 OpenError::MountPoint => (Reason::MountPoint, "another file system is mounted on the way".into()),
                 OpenError::Other(error) => (Reason::UnreadableDirectory, format!("cannot be opened: {error}")),
             };
-            findings.add(finding(reason, artifact, &path, detail));
+            findings.add(Finding::new(reason, artifact, &path, detail));
             None
         }
     }
@@ -46,14 +45,14 @@ pub(super) fn open_target(target: &Target, findings: &mut Findings) -> Option<(B
         ManifestArg::Shards(directory) => match shards::open(directory) {
             Ok(text) => ("--manifest-dir", Manifest::parse(text)),
             Err(error) => {
-                findings.add(finding(error.reason(), artifact, "--manifest-dir", error.to_string()));
+                findings.add(Finding::new(error.reason(), artifact, "--manifest-dir", error.to_string()));
                 return None;
             }
         },
         ManifestArg::Path(path) => match open_beside(&directory, path, "manifest", Reason::ManifestMissing) {
             Ok(file) => (path.as_str(), Manifest::parse(file)),
             Err((reason, detail)) => {
-                findings.add(finding(reason, artifact, path, detail));
+                findings.add(Finding::new(reason, artifact, path, detail));
                 return None;
             }
         },
@@ -61,20 +60,20 @@ pub(super) fn open_target(target: &Target, findings: &mut Findings) -> Option<(B
     let manifest = match parsed {
         Ok(manifest) => manifest,
         Err(error) => {
-            findings.add(finding(Reason::ManifestInvalid, artifact, place, error.to_string()));
+            findings.add(Finding::new(Reason::ManifestInvalid, artifact, place, error.to_string()));
             return None;
         }
     };
     let digest = manifest.digest();
     if digest != target.digest {
         let detail = format!("its digest is {}, the artifact is {}", digest.digest(), target.digest.digest());
-        findings.add(finding(Reason::DigestMismatch, artifact, place, detail));
+        findings.add(Finding::new(Reason::DigestMismatch, artifact, place, detail));
         return None;
     }
     if let ManifestArg::Path(path) = &target.manifest
         && manifest.find(path).is_some()
     {
-        findings.add(finding(Reason::ManifestInvalid, artifact, path, "it lists itself, which cannot be"));
+        findings.add(Finding::new(Reason::ManifestInvalid, artifact, path, "it lists itself, which cannot be"));
         return None;
     }
     Some((directory, manifest))

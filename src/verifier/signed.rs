@@ -44,7 +44,7 @@ pub fn manifest_of(
     let Some(directory) = open_directory(artifact, root, path, &mut findings) else { return Err(findings) };
     let refused = |reason: Reason, path: &str, detail: String| {
         let mut findings = Findings::default();
-        findings.add(Finding { reason, artifact: artifact.into(), path: path.into(), detail });
+        findings.add(Finding::new(reason, artifact, path, detail));
         findings
     };
     let signed = read(signature, &directory).map_err(|(reason, detail)| refused(reason, &signature.path, detail))?;
@@ -58,9 +58,9 @@ pub fn manifest_of(
         if (ignored && ignoring) || (path == DEFAULT_PATH && !listed(path)) {
             unsigned.push(path.to_owned());
         } else if ignored {
-            let detail = "the signer left it out, and IgnorePaths is not allowed".into();
+            let detail = "the signer left it out, and IgnorePaths is not allowed";
             let reason = Reason::SignedWithIgnoredPaths;
-            findings.add(Finding { reason, artifact: artifact.into(), path: path.into(), detail });
+            findings.add(Finding::new(reason, artifact, path, detail));
         } else {
             sizes.insert(path.into(), inode.size);
         }
@@ -105,7 +105,7 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn add(&mut self, reason: Reason, path: &str, detail: impl Into<String>) {
-        self.findings.add(Finding { reason, artifact: self.artifact.into(), path: path.into(), detail: detail.into() });
+        self.findings.add(Finding::new(reason, self.artifact, path, detail));
     }
 
     fn refuse(&mut self, reason: Reason, detail: impl Into<String>) {

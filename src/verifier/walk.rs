@@ -109,7 +109,7 @@ pub(super) fn examine(directory: &OwnedFd, parent: &str, name: &[u8]) -> Result<
 
 impl Walk<'_, '_> {
     fn add(&mut self, reason: Reason, path: &str, detail: impl Into<String>) {
-        self.findings.add(Finding { reason, artifact: self.artifact.into(), path: path.into(), detail: detail.into() });
+        self.findings.add(Finding::new(reason, self.artifact, path, detail));
     }
 
     fn directory(&mut self, path: &str, above: Option<&Rc<Level>>) {

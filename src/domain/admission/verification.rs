@@ -90,10 +90,16 @@ pub(super) fn verifier(assessment: &Assessment<'_>, findings: &mut Findings) {
     }
 }
 
+/// The volumes that have the name of the one with manifests.
+fn carriers(assessment: &Assessment<'_>) -> impl Iterator<Item = Value> {
+    let named = assessment.pod.volumes.iter().filter(|volume| volume.name == carrier::VOLUME);
+    named.map(|volume| Value::Object(volume.raw.clone()))
+}
+
 /// The volume with manifests is there where it is needed, as rendered, and nobody else's volume has its name.
 fn carrier_volume(assessment: &Assessment<'_>, plan: &verifier::Plan<'_>, findings: &mut Findings) {
-    let mut found = assessment.pod.volumes.iter().filter(|volume| volume.name == carrier::VOLUME);
-    let actual = found.next().map(|volume| Value::Object(volume.raw.clone()));
+    let mut found = carriers(assessment);
+    let actual = found.next();
     let expected = verifier::render_volume(plan);
     let foreign = actual.as_ref().is_some_and(|actual| expected.is_none() || !verifier::is_carrier(actual));
     if foreign || found.next().is_some() {
@@ -193,9 +199,8 @@ pub fn reverifies(world: &World, namespace: &str, pod: &Value) -> bool {
     if repository(sidecar.image) == repository(&world.settings.verifier_image) {
         expected.insert("image".into(), sidecar.image.into());
     }
-    let volume = assessment.pod.volumes.iter().find(|volume| volume.name == carrier::VOLUME);
     verifier::differences(&assessment, sidecar, &expected).is_empty()
-        && volume.map(|volume| Value::Object(volume.raw.clone())) == verifier::render_volume(&plan)
+        && carriers(&assessment).next() == verifier::render_volume(&plan)
 }
 
 /// An image without its tag and digest.

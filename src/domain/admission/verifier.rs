@@ -87,15 +87,14 @@ pub(super) fn plan<'a>(assessment: &Assessment<'a>) -> Plan<'a> {
             }
             match &artifact.manifest {
                 Manifest::Path(path) => plan.args.extend(["--manifest".to_owned(), path.clone()]),
-                Manifest::Object { .. } => {
-                    plan.args.extend(["--manifest-dir".to_owned(), format!("{}/{}", carrier::DIRECTORY, artifact.name)])
+                Manifest::Object { shards, .. } => {
+                    plan.args
+                        .extend(["--manifest-dir".to_owned(), format!("{}/{}", carrier::DIRECTORY, artifact.name)]);
+                    plan.carried.insert(&artifact.name, (digest, *shards));
                 }
                 Manifest::Inline(files) => {
                     plan.args.extend(["--manifest-inline".to_owned(), canonical_manifest(files)])
                 }
-            }
-            if let Manifest::Object { shards, .. } = &artifact.manifest {
-                plan.carried.insert(&artifact.name, (digest, *shards));
             }
             if let Some(revision) = &artifact.content.revision {
                 plan.args.extend(["--layout", "HuggingFaceCache", "--revision", revision].map(str::to_owned));

@@ -11,6 +11,7 @@ use time::{Duration, OffsetDateTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
+use super::super::hex;
 use super::step::{AUTHORITY_LIFE, BACKDATE, LEAF_LIFE, Leaf, Validity};
 
 /// A certificate and its private key, as PEM.
@@ -152,10 +153,6 @@ fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
 
 fn fits(certificate: &X509Certificate<'_>, key: &str) -> bool {
     KeyPair::from_pem(key).is_ok_and(|key| key.subject_public_key_info() == certificate.public_key().raw)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
