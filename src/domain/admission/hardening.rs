@@ -9,17 +9,37 @@ use crate::domain::rules::Rule;
 /// Capabilities that may be added.
 const ADDABLE: &[&str] = &["NET_BIND_SERVICE"];
 
+/// Capabilities with which a container reaches other pods of its node, or what guards it. Those that containers have
+/// anyway are not among them.
+const REACHING: &[&str] = &[
+    "ALL",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+    "DAC_READ_SEARCH",
+    "NET_ADMIN",
+    "PERFMON",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_MODULE",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+];
+
+/// Whom a violation is about, in its text.
+const HOLDER: &str = "a pod that holds weights";
+const NEIGHBOUR: &str = "a pod of an environment";
+
 /// SELinux types of containers.
 const SELINUX_TYPES: &[&str] = &["container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
 
 /// Every rule of the shape. `shaped`: the pod went through [`super::shape`], so that what it sets has to be there.
 pub(super) fn rules(assessment: &Assessment<'_>, shaped: bool, findings: &mut Findings) {
-    host_namespaces(assessment, findings);
+    host_namespaces(assessment, HOLDER, findings);
     process_namespace(assessment, findings);
     if let Some(security) = assessment.pod.security() {
         confinement("the pod", security, "spec.securityContext", findings);
         if host_process(security) {
-            privileged("the pod", "securityContext.windowsOptions.hostProcess", findings);
+            privileged("the pod", HOLDER, "securityContext.windowsOptions.hostProcess", findings);
         }
     }
     for container in &assessment.pod.containers {
@@ -31,12 +51,34 @@ pub(super) fn rules(assessment: &Assessment<'_>, shaped: bool, findings: &mut Fi
     }
 }
 
-fn host_namespaces(assessment: &Assessment<'_>, findings: &mut Findings) {
+/// What no pod of an environment may be, whether or not it holds weights: on the node of a pod that does, it would read
+/// them from there.
+pub(super) fn reach(assessment: &Assessment<'_>, findings: &mut Findings) {
+    host_namespaces(assessment, NEIGHBOUR, findings);
+    if assessment.pod.security().is_some_and(host_process) {
+        privileged("the pod", NEIGHBOUR, "securityContext.windowsOptions.hostProcess", findings);
+    }
+    for container in assessment.pod.containers.iter().filter(|container| !is_ours(container)) {
+        let Some(security) = container.security() else { continue };
+        let subject = format!("{} {}", container.kind.noun(), quoted(container.name));
+        privilege(&subject, NEIGHBOUR, security, findings);
+        let reaching = added(security, |capability| REACHING.contains(&capability));
+        if !reaching.is_empty() {
+            findings.add(
+                Rule::AddedCapability,
+                format!("{subject} adds {reaching}; {NEIGHBOUR} may not, since it reaches other pods of its node."),
+                format!("remove {reaching} from securityContext.capabilities.add."),
+            );
+        }
+    }
+}
+
+fn host_namespaces(assessment: &Assessment<'_>, who: &str, findings: &mut Findings) {
     for (field, what) in [("hostNetwork", "network"), ("hostPID", "process"), ("hostIPC", "IPC")] {
         if is_true(assessment.pod.spec, field) {
             findings.add(
                 Rule::HostNamespace,
-                format!("the pod uses the {what} namespace of its node ({field}); a pod that holds weights may not."),
+                format!("the pod uses the {what} namespace of its node ({field}); {who} may not."),
                 format!("remove spec.{field}."),
             );
         }
@@ -65,12 +107,7 @@ fn rules_of_container(assessment: &Assessment<'_>, container: &Container<'_>, sh
         );
     }
     let Some(security) = security else { return };
-    if is_true(security, "privileged") {
-        privileged(&subject, "securityContext.privileged", findings);
-    }
-    if host_process(security) {
-        privileged(&subject, "securityContext.windowsOptions.hostProcess", findings);
-    }
+    privilege(&subject, HOLDER, security, findings);
     capabilities(&subject, security, findings);
     if is_true(security, "allowPrivilegeEscalation") {
         findings.add(
@@ -89,10 +126,20 @@ fn rules_of_container(assessment: &Assessment<'_>, container: &Container<'_>, sh
     confinement(&subject, security, "securityContext", findings);
 }
 
-fn privileged(subject: &str, field: &str, findings: &mut Findings) {
+/// Whether a container is privileged, or on Windows a process of the host.
+fn privilege(subject: &str, who: &str, security: &Object, findings: &mut Findings) {
+    if is_true(security, "privileged") {
+        privileged(subject, who, "securityContext.privileged", findings);
+    }
+    if host_process(security) {
+        privileged(subject, who, "securityContext.windowsOptions.hostProcess", findings);
+    }
+}
+
+fn privileged(subject: &str, who: &str, field: &str, findings: &mut Findings) {
     findings.add(
         Rule::Privileged,
-        format!("{subject} is privileged; a pod that holds weights may not be."),
+        format!("{subject} is privileged; {who} may not be."),
         format!("remove {field}."),
     );
 }
@@ -102,25 +149,25 @@ fn host_process(security: &Object) -> bool {
 }
 
 fn capabilities(subject: &str, security: &Object, findings: &mut Findings) {
-    let added = object(security, "capabilities").map(|c| strings(c, "add")).unwrap_or_default();
-    let refused: Vec<String> = added
-        .into_iter()
-        .filter(|capability| {
-            let upper = capability.to_ascii_uppercase();
-            !ADDABLE.contains(&upper.strip_prefix("CAP_").unwrap_or(&upper))
-        })
-        .map(quoted)
-        .collect();
+    let refused = added(security, |capability| !ADDABLE.contains(&capability));
     if !refused.is_empty() {
         findings.add(
             Rule::AddedCapability,
-            format!(
-                "{subject} adds {}; in a pod that holds weights only NET_BIND_SERVICE may be added.",
-                refused.join(", ")
-            ),
-            format!("remove {} from securityContext.capabilities.add.", refused.join(", ")),
+            format!("{subject} adds {refused}; in a pod that holds weights only NET_BIND_SERVICE may be added."),
+            format!("remove {refused} from securityContext.capabilities.add."),
         );
     }
+}
+
+/// The added capabilities of a kind, as the author wrote them, with commas between them. The kind is asked with the name
+/// as the kernel has it, without `CAP_`.
+fn added(security: &Object, of_kind: impl Fn(&str) -> bool) -> String {
+    let added = object(security, "capabilities").map(|c| strings(c, "add")).unwrap_or_default();
+    let found = added.into_iter().filter(|capability| {
+        let upper = capability.to_ascii_uppercase();
+        of_kind(upper.strip_prefix("CAP_").unwrap_or(&upper))
+    });
+    found.map(quoted).collect::<Vec<_>>().join(", ")
 }
 
 /// RuntimeDefault and Localhost are filters: profiles of a node come from its administrators. The container's own

@@ -173,6 +173,8 @@ fn inside(assessment: &Assessment<'_>, findings: &mut Findings) {
     if weights {
         hardening::rules(assessment, true, findings);
         verification::mounts(assessment, findings);
+    } else {
+        hardening::reach(assessment, findings);
     }
     download::rules(assessment, findings);
     verification::verifier(assessment, findings);

@@ -110,7 +110,7 @@ pub(super) fn describe(rule: Rule) -> &'static Description {
         Rule::HostNamespace => &Description {
             id: "WL-201",
             title: "Namespace of the node",
-            summary: "A pod that holds weights uses the network, process or IPC namespace of its node, where no rule for pods applies.",
+            summary: "A pod that holds weights, or any pod of an environment, uses the network, process or IPC namespace of its node, where no rule for pods applies and the files of other pods can be read.",
             remedy: "Remove spec.<field>.",
             example: "spec.hostNetwork: true",
             rings: WEBHOOK_WATCH,
@@ -128,7 +128,7 @@ pub(super) fn describe(rule: Rule) -> &'static Description {
         Rule::Privileged => &Description {
             id: "WL-204",
             title: "Privileged container",
-            summary: "A container of a pod that holds weights is privileged (on Windows: a host process). It could do whatever the node can.",
+            summary: "A container of a pod that holds weights, or of any pod of an environment, is privileged (on Windows: a host process). It could do whatever the node can, and read the weights of its neighbours.",
             remedy: "Remove securityContext.privileged.",
             example: "securityContext.privileged: true",
             rings: WEBHOOK_WATCH,
@@ -137,7 +137,7 @@ pub(super) fn describe(rule: Rule) -> &'static Description {
         Rule::AddedCapability => &Description {
             id: "WL-205",
             title: "Added capability",
-            summary: "A container of a pod that holds weights adds a Linux capability. Only NET_BIND_SERVICE may be added.",
+            summary: "A container of a pod that holds weights adds a Linux capability; only NET_BIND_SERVICE may be added. In the other pods of an environment those are refused that reach other pods of the node: ALL, BPF, CHECKPOINT_RESTORE, DAC_READ_SEARCH, NET_ADMIN, PERFMON, SYS_ADMIN, SYS_BOOT, SYS_MODULE, SYS_PTRACE and SYS_RAWIO.",
             remedy: "Remove <capability> from securityContext.capabilities.add.",
             example: "securityContext.capabilities.add: [SYS_ADMIN]",
             rings: WEBHOOK_WATCH,

@@ -4,13 +4,30 @@ use serde_json::{Value, json};
 
 use super::support::*;
 
-/// The rule refuses the field at `pointer` in a pod with weights, in every container, and leaves other pods alone.
+/// What a rule of pods with weights says of the others of an environment.
+const REFUSED_TO_ALL: [&str; 3] = ["WL-201", "WL-204", "WL-205"];
+
+/// The rule refuses the field at `pointer` in a pod with weights, in every container. Other pods it leaves alone, but for
+/// what reaches their neighbours.
 #[track_caller]
 fn rule_of_pods(id: &str, pointer: &str, value: &Value, fact: &str) {
     let world = small();
     let pod = set(server("orion"), pointer, value.clone());
     refused(&admit(&world, "serving", &pod), &[id], fact);
-    passes(&admit(&world, "serving", &set(ordinary("scratch"), pointer, value.clone())));
+    let neighbour = set(ordinary("scratch"), pointer, value.clone());
+    let decision = admit(&world, "serving", &neighbour);
+    // Capabilities that containers have anyway reach nobody.
+    let plain = pointer.ends_with("/capabilities") && value["add"] == json!(["NET_RAW"]);
+    if REFUSED_TO_ALL.contains(&id) && !plain {
+        refused(&decision, &[id], fact);
+        assert!(decision.violations[0].fact.contains("a pod of an environment may not"), "{}", decision.violations[0]);
+    } else {
+        passes(&decision);
+    }
+    // Where there is no environment the webhook is not called.
+    let mut outside = set(neighbour, "/spec/volumes", json!([]));
+    outside["spec"]["containers"][0]["volumeMounts"] = json!([]);
+    passes(&admit(&world, "research", &outside));
 }
 
 /// As [`rule_of_pods`], for a field of a security context: also in an init container, a sidecar, and outside environments.
@@ -68,6 +85,26 @@ fn wl_205_added_capabilities() {
     let pod =
         set(server("orion"), "/spec/containers/0/securityContext/capabilities", json!({"add": ["NET_BIND_SERVICE"]}));
     passes(&admit(&small(), "serving", &pod));
+    let pod =
+        set(ordinary("scratch"), "/spec/containers/0/securityContext/capabilities", json!({"add": ["CHOWN", "MKNOD"]}));
+    passes(&admit(&small(), "serving", &pod));
+}
+
+#[test]
+fn a_neighbour_of_weights_reaches_no_other_pod_with_any_of_its_containers() {
+    let init = json!({"name": "i", "image": "tools", "securityContext": {"privileged": true}});
+    let pod = set(ordinary("scratch"), "/spec/initContainers", json!([init]));
+    refused(&admit(&small(), "serving", &pod), &["WL-204"], "init container \"i\" is privileged");
+    // It needs no volume, and no account that may hold weights.
+    let mut pod = set(ordinary("scratch"), "/spec/hostPID", json!(true));
+    pod["spec"]["volumes"] = json!([]);
+    pod["spec"]["containers"][0]["volumeMounts"] = json!([]);
+    pod["spec"]["serviceAccountName"] = json!("intern");
+    refused(&admit(&small(), "serving", &pod), &["WL-201"], "process namespace of its node (hostPID)");
+    refused(&admit(&small(), "lab", &pod), &["WL-201"], "a pod of an environment may not");
+    let audit = with_environment(|e| e.modes.admission = crate::api::Mode::Audit);
+    let said = admit(&audit, "serving", &pod);
+    assert!(said.allowed() && said.warnings[0].contains("[WL-201]"), "{:?}", said.warnings);
 }
 
 #[test]
