@@ -32,10 +32,14 @@ pub fn unclear_path(raw: &str) -> String {
     format!("({raw}.split('/').exists(s, s == '..') || size({raw}.split('/')) >= {MAX_STEPS})")
 }
 
-/// Whether a path on a node goes through another root of `/proc`, which names any directory a second time.
+/// Whether a path on a node goes through a link of a process under `/proc` (its root, its directory, its open files),
+/// which names any directory a second time.
 pub fn unclear_host_path(raw: &str) -> String {
     let canonical = path(raw);
-    format!("({} || ({canonical}.startsWith('/proc/') && {raw}.split('/').exists(s, s == 'root')))", unclear_path(raw))
+    format!(
+        "({} || {canonical}.startsWith('/dev/fd/') || ({canonical}.startsWith('/proc/') && {raw}.split('/').exists(s, s in ['root', 'cwd', 'fd', 'map_files'])))",
+        unclear_path(raw)
+    )
 }
 
 /// The host of an NFS server in lower case, without a trailing dot; an address in its shortest form.

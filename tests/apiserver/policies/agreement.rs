@@ -96,6 +96,10 @@ async fn what_cannot_be_compared_is_refused() {
         json!({"nfs": {"server": "other.example.com", "path": "/a/.."}}),
         json!({"nfs": {"server": "::ffff:10.0.0.7", "path": "/a"}}),
         json!({"hostPath": {"path": "/proc/self/root/elsewhere"}}),
+        json!({"hostPath": {"path": format!("/proc/1/cwd{}", f.directory())}}),
+        json!({"hostPath": {"path": format!("//proc/1/task/1/./cwd/{}", f.directory())}}),
+        json!({"local": {"path": "/proc/self/fd/7"}}),
+        json!({"hostPath": {"path": "/dev/fd/7"}}),
     ] {
         let answer = harness::try_create(&client, &persistent_volume(f, source.clone(), &f.outside)).await;
         super::assert_refused(&answer, &["[WL-112]", "cannot be told from WeightArtifact"]);

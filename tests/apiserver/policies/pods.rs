@@ -19,6 +19,10 @@ fn reaching(f: &Fixture) -> Vec<(Value, String)> {
         (nfs("/"), format!("holds WeightArtifact \"orion-nas\" (v1:nfs:{}:/)", f.nas())),
         (nfs("/a/.."), "cannot be told from WeightArtifact".into()),
         (json!({"name": "w", "hostPath": {"path": f.directory()}}), "is WeightArtifact \"orion-node\"".into()),
+        (
+            json!({"name": "w", "hostPath": {"path": format!("/proc/1/cwd{}", f.directory())}}),
+            "cannot be told from WeightArtifact".into(),
+        ),
         (json!({"name": "w", "hostPath": {"path": "/srv"}}), "holds WeightArtifact \"orion-node\"".into()),
         (
             json!({"name": "w", "hostPath": {"path": format!("/var/run/{}/x", f.run)}}),
@@ -124,6 +128,7 @@ async fn other_volumes_are_nobodys_business() {
         {"name": "d", "csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": true}},
         {"name": "e", "configMap": {"name": "x"}},
         {"name": "f", "persistentVolumeClaim": {"claimName": "mine"}},
+        {"name": "g", "hostPath": {"path": "/proc/sys/net"}},
     ]);
     assert_accepted(&harness::try_create(&client, &pod(&f.outside, volumes)).await);
 }
