@@ -52,7 +52,7 @@ impl BackendKey {
             return true;
         }
         // Most keys are these, and every mount is compared with every artifact.
-        if self.0.starts_with(CSI) && other.0.starts_with(CSI) {
+        if self.0.starts_with(CSI) && other.0.starts_with(CSI) && !self.has_spellings() {
             return false;
         }
         let (a, b) = (self.parts(), other.parts());
@@ -100,6 +100,12 @@ impl BackendKey {
         self.0.strip_prefix("v1:host:")
     }
 
+    /// Whether handles of the CSI driver are more than one text for one disk.
+    fn has_spellings(&self) -> bool {
+        let driver = self.0.split(':').nth(2).unwrap_or_default();
+        [AZURE_DISK, GCE_DISK].contains(&driver)
+    }
+
     fn parts(&self) -> Parts<'_> {
         let text = self.0.strip_prefix("v1:").unwrap_or(&self.0);
         let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
@@ -111,11 +117,38 @@ impl BackendKey {
                 }
                 None => Parts { kind, rest: rest.to_owned(), path: None },
             },
-            // Keys that were pinned by hand; [`of_volume_source`] gives these disks the key of their CSI driver at once.
-            "awsElasticBlockStore" => Parts { kind: "csi", rest: format!("ebs.csi.aws.com:{rest}"), path: None },
-            "cinder" => Parts { kind: "csi", rest: format!("cinder.csi.openstack.org:{rest}"), path: None },
+            "csi" => match rest.split_once(':') {
+                Some((driver, handle)) => Parts { kind, rest: csi_disk(driver, handle), path: None },
+                None => Parts { kind, rest: rest.to_owned(), path: None },
+            },
+            // The API server hands volumes of these in-tree types to the CSI driver. [`of_volume_source`] gives the disks
+            // of the first two the key of their driver at once; there can be others, pinned by hand.
+            "awsElasticBlockStore" => Parts { kind: "csi", rest: csi_disk("ebs.csi.aws.com", rest), path: None },
+            "cinder" => Parts { kind: "csi", rest: csi_disk("cinder.csi.openstack.org", rest), path: None },
+            "azureDisk" => Parts { kind: "csi", rest: csi_disk(AZURE_DISK, rest), path: None },
+            "gcePersistentDisk" => Parts { kind: "csi", rest: csi_disk(GCE_DISK, rest), path: None },
+            "portworxVolume" => Parts { kind: "csi", rest: csi_disk("pxd.portworx.com", rest), path: None },
+            // These two name their storage otherwise than the driver's handles do: all that can be said is that it may be
+            // storage of the driver.
+            "azureFile" => Parts { kind: "csi", rest: csi_disk("file.csi.azure.com", rest), path: None },
+            "vsphereVolume" => Parts { kind: "csi", rest: csi_disk("csi.vsphere.vmware.com", rest), path: None },
             _ => Parts { kind, rest: rest.to_owned(), path: None },
         }
+    }
+}
+
+/// CSI driver of Azure disks: resource ids, in which case says nothing.
+const AZURE_DISK: &str = "disk.csi.azure.com";
+/// CSI driver of Google disks: `projects/P/zones/Z/disks/NAME`, where an in-tree volume gives the name alone.
+const GCE_DISK: &str = "pd.csi.storage.gke.io";
+
+/// A CSI driver and a handle, in the spelling that is compared. Of a Google disk that is its name: two of one name, in
+/// two zones or projects, are taken for one.
+fn csi_disk(driver: &str, handle: &str) -> String {
+    match driver {
+        AZURE_DISK => format!("{driver}:{}", handle.to_ascii_lowercase()),
+        GCE_DISK => format!("{driver}:{}", handle.rsplit('/').next().unwrap_or_default()),
+        _ => format!("{driver}:{handle}"),
     }
 }
 

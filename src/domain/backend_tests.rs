@@ -55,6 +55,25 @@ fn overlap_is_by_steps() {
 fn an_in_tree_disk_is_the_disk_of_its_csi_driver() {
     let in_tree = of_volume_source(&json!({"awsElasticBlockStore": {"volumeID": "aws://eu-1a/vol-7"}})).unwrap();
     assert_eq!(in_tree, BackendKey::csi("ebs.csi.aws.com", "vol-7"));
+    let resource = "/subscriptions/s/resourceGroups/G/providers/Microsoft.Compute/disks/orion";
+    for (source, driver, handle) in [
+        (json!({"azureDisk": {"diskURI": resource.to_uppercase()}}), "disk.csi.azure.com", resource),
+        (
+            json!({"gcePersistentDisk": {"pdName": "orion"}}),
+            "pd.csi.storage.gke.io",
+            "projects/p/zones/europe-west1-b/disks/orion",
+        ),
+        (json!({"portworxVolume": {"volumeID": "orion"}}), "pxd.portworx.com", "orion"),
+    ] {
+        let (in_tree, csi) = (of_volume_source(&source).unwrap(), BackendKey::csi(driver, handle));
+        assert!(in_tree.overlaps(&csi) && csi.overlaps(&in_tree), "{in_tree} {csi}");
+        assert_eq!(in_tree.comparable(), csi.comparable());
+        let other = BackendKey::csi(driver, &format!("{handle}-2"));
+        assert!(!in_tree.overlaps(&other) && !csi.overlaps(&other), "{in_tree} {other}");
+        assert!(!in_tree.overlaps(&BackendKey::csi("other.example.com", handle)));
+    }
+    let spelled = |handle: &str| BackendKey::csi("disk.csi.azure.com", handle);
+    assert!(spelled(resource).overlaps(&spelled(&resource.to_lowercase())));
     for key in [BackendKey::csi("d", "a:b"), BackendKey::nfs("fd00::1", "/a"), BackendKey::host("/a")] {
         assert_eq!(key.comparable(), key);
     }

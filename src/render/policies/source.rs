@@ -2,45 +2,55 @@
 
 use super::cel;
 
-/// Types whose keys are compared by equality: the field, and the CEL of the key of source `{v}`.
-const EXACT: [(&str, &str); 5] = [
-    ("csi", "'v1:csi:' + {v}.csi.driver.trim().lowerAscii() + ':' + {v}.csi.volumeHandle.trim()"),
-    // The API server hands volumes of these two to the CSI driver, under the same handle.
+/// Types whose keys are compared by equality: the field, and the CEL of driver and handle of source `{v}`. The API server
+/// hands volumes of all but the first to the CSI driver.
+const EXACT: [(&str, &str, &str); 6] = [
+    ("csi", "{v}.csi.driver.trim().lowerAscii()", "{v}.csi.volumeHandle.trim()"),
     (
         "awsElasticBlockStore",
-        "'v1:csi:ebs.csi.aws.com:' + {v}.awsElasticBlockStore.volumeID.split('/')[size({v}.awsElasticBlockStore.volumeID.split('/')) - 1]",
+        "'ebs.csi.aws.com'",
+        "{v}.awsElasticBlockStore.volumeID.split('/')[size({v}.awsElasticBlockStore.volumeID.split('/')) - 1]",
     ),
-    ("cinder", "'v1:csi:cinder.csi.openstack.org:' + {v}.cinder.volumeID"),
-    ("gcePersistentDisk", "'v1:gcePersistentDisk:' + {v}.gcePersistentDisk.pdName"),
-    ("azureDisk", "'v1:azureDisk:' + {v}.azureDisk.diskURI.lowerAscii()"),
+    ("cinder", "'cinder.csi.openstack.org'", "{v}.cinder.volumeID"),
+    ("gcePersistentDisk", "'pd.csi.storage.gke.io'", "{v}.gcePersistentDisk.pdName"),
+    ("azureDisk", "'disk.csi.azure.com'", "{v}.azureDisk.diskURI"),
+    ("portworxVolume", "'pxd.portworx.com'", "{v}.portworxVolume.volumeID"),
 ];
 
-/// Types whose keys have no form in CEL: where storage of the type is registered, none of it can be told apart.
-const OPAQUE: [&str; 14] = [
-    "azureFile",
-    "cephfs",
-    "fc",
-    "flexVolume",
-    "flocker",
-    "glusterfs",
-    "iscsi",
-    "photonPersistentDisk",
-    "portworxVolume",
-    "quobyte",
-    "rbd",
-    "scaleIO",
-    "storageos",
-    "vsphereVolume",
+/// Types whose keys have no form in CEL, with the beginning of the keys that storage of the type may have: where one of
+/// those is registered, none of it can be told apart.
+const OPAQUE: [(&str, &str); 13] = [
+    ("azureFile", "csi:file.csi.azure.com"),
+    ("cephfs", "cephfs"),
+    ("fc", "fc"),
+    ("flexVolume", "flexVolume"),
+    ("flocker", "flocker"),
+    ("glusterfs", "glusterfs"),
+    ("iscsi", "iscsi"),
+    ("photonPersistentDisk", "photonPersistentDisk"),
+    ("quobyte", "quobyte"),
+    ("rbd", "rbd"),
+    ("scaleIO", "scaleIO"),
+    ("storageos", "storageos"),
+    ("vsphereVolume", "csi:csi.vsphere.vmware.com"),
 ];
+
+/// The key of a CSI volume, of the CEL of its driver and of its handle, in the spelling that is compared.
+pub fn csi_key(driver: &str, handle: &str) -> String {
+    let spelled =
+        "d == 'disk.csi.azure.com' ? h.lowerAscii() : d == 'pd.csi.storage.gke.io' ? h.split('/')[size(h.split('/')) - 1] : h";
+    cel::bind("d", driver, &cel::bind("h", handle, &format!("'v1:csi:' + d + ':' + ({spelled})")))
+}
 
 /// The key for storage that is matched by equality; empty for other storage.
 pub fn exact(v: &str) -> String {
     let choices: String = EXACT
         .iter()
-        .map(|(field, key)| {
+        .map(|(field, driver, handle)| {
             // An inline CSI volume has no handle.
-            let handle = if *field == "csi" { format!(" && has({v}.csi.volumeHandle)") } else { String::new() };
-            format!("has({v}.{field}){handle} ? {} : ", key.replace("{v}", v))
+            let given = if *field == "csi" { format!(" && has({v}.csi.volumeHandle)") } else { String::new() };
+            let of = |part: &str| part.replace("{v}", v);
+            format!("has({v}.{field}){given} ? {} : ", csi_key(&of(driver), &of(handle)))
         })
         .collect();
     format!("({choices}'')")
@@ -65,7 +75,7 @@ pub fn unclear(v: &str) -> String {
     let nfs = format!("has({v}.nfs) && ({server} || {}) ? 'v1:nfs:' : ", cel::unclear_path(&format!("{v}.nfs.path")));
     let inline =
         format!("has({v}.csi) && !has({v}.csi.volumeHandle) ? 'v1:csi:' + {v}.csi.driver.trim().lowerAscii() + ':' : ");
-    let opaque: String = OPAQUE.iter().map(|kind| format!("has({v}.{kind}) ? 'v1:{kind}:' : ")).collect();
+    let opaque: String = OPAQUE.iter().map(|(kind, key)| format!("has({v}.{kind}) ? 'v1:{key}:' : ")).collect();
     format!("({}{}{nfs}{inline}{opaque}'')", host("hostPath"), host("local"))
 }
 

@@ -135,7 +135,10 @@ pub fn snapshot_contents() -> Policy {
     );
     variables.push((
         "key",
-        "has(object.spec.source) && has(object.spec.source.volumeHandle) ? 'v1:csi:' + object.spec.driver.trim().lowerAscii() + ':' + object.spec.source.volumeHandle.trim() : ''".into(),
+        format!(
+            "has(object.spec.source) && has(object.spec.source.volumeHandle) ? {} : ''",
+            source::csi_key("object.spec.driver.trim().lowerAscii()", "object.spec.source.volumeHandle.trim()")
+        ),
     ));
     let entry = "params.spec.keys[variables.key]";
     Policy {

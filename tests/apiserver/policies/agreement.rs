@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use weightlock::domain::backend;
 
-use super::fixture::{DRIVER, Fixture, fixture, persistent_volume};
+use super::fixture::{DRIVER, Fixture, azure_disk, fixture, persistent_volume};
 use crate::harness;
 
 fn sources(f: &Fixture) -> Vec<Value> {
@@ -64,6 +64,21 @@ fn sources(f: &Fixture) -> Vec<Value> {
     for id in [format!("vol-aws-{run}"), format!("aws://eu-central-1a/vol-aws-{run}"), format!("vol-{run}")] {
         sources.push(json!({"awsElasticBlockStore": {"volumeID": id}}));
     }
+    for name in [format!("orion-{run}"), format!("other-{run}")] {
+        let uri = azure_disk(&name);
+        sources.push(json!({"azureDisk": {"diskName": "d", "diskURI": uri, "kind": "Managed"}}));
+        sources.push(json!({"gcePersistentDisk": {"pdName": name}}));
+        for handle in [azure_disk(&name), azure_disk(&name).to_lowercase()] {
+            sources.push(json!({"csi": {"driver": "disk.csi.azure.com", "volumeHandle": handle}}));
+        }
+        for handle in ["projects/p/zones/z/disks", "projects/UNSPECIFIED/zones/UNSPECIFIED/disks"] {
+            let handle = format!("{handle}/{name}");
+            sources.push(json!({"csi": {"driver": "pd.csi.storage.gke.io", "volumeHandle": handle}}));
+        }
+    }
+    for id in [f.handle(), format!("{}-2", f.handle())] {
+        sources.push(json!({"portworxVolume": {"volumeID": id}}));
+    }
     sources
 }
 
@@ -98,6 +113,8 @@ async fn what_cannot_be_compared_is_refused() {
         json!({"hostPath": {"path": "/proc/self/root/elsewhere"}}),
         json!({"hostPath": {"path": format!("/proc/1/cwd{}", f.directory())}}),
         json!({"hostPath": {"path": format!("//proc/1/task/1/./cwd/{}", f.directory())}}),
+        json!({"azureFile": {"secretName": "s", "shareName": "other"}}),
+        json!({"vsphereVolume": {"volumePath": "[store] other.vmdk"}}),
         json!({"local": {"path": "/proc/self/fd/7"}}),
         json!({"hostPath": {"path": "/dev/fd/7"}}),
     ] {

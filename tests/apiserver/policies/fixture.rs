@@ -134,6 +134,11 @@ pub fn csi(fixture: &Fixture) -> Value {
     json!({"csi": {"driver": DRIVER, "volumeHandle": fixture.handle()}})
 }
 
+/// Resource id of an Azure disk.
+pub fn azure_disk(name: &str) -> String {
+    format!("/subscriptions/s/resourceGroups/G/providers/Microsoft.Compute/disks/{name}")
+}
+
 /// A pod of one container with these volumes.
 pub fn pod(namespace: &str, volumes: Value) -> Value {
     json!({
@@ -207,6 +212,22 @@ fn world(fixture: &Fixture, uids: &std::collections::BTreeMap<String, String>) -
             "inference",
             LocationSource::Key(BackendKey(format!("v1:awsElasticBlockStore:vol-aws-{}", fixture.run))),
         ),
+        (
+            "orion-azure",
+            "inference",
+            LocationSource::Key(BackendKey::csi("disk.csi.azure.com", &azure_disk(&format!("orion-{}", fixture.run)))),
+        ),
+        (
+            "orion-google",
+            "inference",
+            LocationSource::Key(BackendKey::csi(
+                "pd.csi.storage.gke.io",
+                &format!("projects/p/zones/z/disks/orion-{}", fixture.run),
+            )),
+        ),
+        ("orion-portworx", "inference", LocationSource::Key(BackendKey::csi("pxd.portworx.com", &fixture.handle()))),
+        ("orion-share", "inference", LocationSource::Key(BackendKey::csi("file.csi.azure.com", &fixture.handle()))),
+        ("orion-vmdk", "inference", LocationSource::Key(BackendKey::csi("csi.vsphere.vmware.com", &fixture.handle()))),
         ("orion-declared", "inference", LocationSource::Claim(claim_name(&fixture.outside, "declared"))),
         ("only-audited", "trial", LocationSource::Key(BackendKey::csi(DRIVER, &format!("audited-{}", fixture.run)))),
     ] {

@@ -32,6 +32,14 @@ fn reaching(f: &Fixture) -> Vec<(Value, String)> {
             json!({"name": "w", "awsElasticBlockStore": {"volumeID": format!("vol-aws-{}", f.run)}}),
             "is WeightArtifact \"orion-disk\"".into(),
         ),
+        (
+            json!({"name": "w", "gcePersistentDisk": {"pdName": format!("orion-{}", f.run), "readOnly": true}}),
+            "is WeightArtifact \"orion-google\"".into(),
+        ),
+        (
+            json!({"name": "w", "azureFile": {"secretName": "s", "shareName": "other"}}),
+            "cannot be told from WeightArtifact \"orion-share\"".into(),
+        ),
         (json!({"name": "w", "csi": {"driver": DRIVER}}), "cannot be told from WeightArtifact \"orion\"".into()),
         (
             ephemeral(json!({"volumeName": f.volume()})),
