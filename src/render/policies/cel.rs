@@ -117,6 +117,14 @@ pub fn not_permitted(entry: &str, namespace: &str, remedy: &str) -> String {
     )
 }
 
+/// `; a copy …. Remedy: …`, of an entry.
+pub fn copied(entry: &str) -> String {
+    let where_to = format!(
+        "(size({entry}.environments) == 0 ? 'no environment is permitted for it' : 'mount the registered storage itself, in one of: ' + {entry}.environments.join(', '))"
+    );
+    format!("'; a copy would be unregistered, and is refused everywhere. Remedy: ' + {where_to} + '; or ask ' + {entry}.contact + '.'")
+}
+
 /// A text, as a CEL literal.
 pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))

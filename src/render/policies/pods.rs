@@ -1,7 +1,7 @@
 //! Pods: registered storage is mounted only where it is permitted (WL-101), nobody connects into pods of an environment
 //! (WL-403) or writes what their containers did (WL-404), and GPU pods outside environments follow the installation's setting (WL-501).
 
-use super::storage::claim_sources;
+use super::storage::claim_violations;
 use super::{Namespaces, Parameter, Policy, cel, cluster_namespaces, rule, source};
 use crate::domain::Rule;
 use crate::domain::world::{GPU_RESOURCES, GpuPodsOutside, Settings};
@@ -38,11 +38,12 @@ pub fn volumes(settings: &Settings) -> Policy {
         cel::permitted(&entry),
         text("'is '", &entry, "' (PVC \"' + v.persistentVolumeClaim.claimName + '\")'")
     )];
-    for (condition, entry, what) in claim_sources("v.ephemeral.volumeClaimTemplate.spec") {
+    for violation in claim_violations("v.ephemeral.volumeClaimTemplate.spec", "run in") {
         lists.push(format!(
-            "variables.volumes.filter(v, has(v.ephemeral) && has(v.ephemeral.volumeClaimTemplate) && {condition} && !{}).map(v, {})",
-            cel::permitted(&entry),
-            text(&what, &entry, "''")
+            "variables.volumes.filter(v, has(v.ephemeral) && has(v.ephemeral.volumeClaimTemplate) && {}).map(v, {} + {})",
+            violation.condition,
+            subject(),
+            violation.text
         ));
     }
     for table in ["keys", "paths", "parents"] {
@@ -75,11 +76,16 @@ pub fn volumes(settings: &Settings) -> Policy {
     }
 }
 
+/// The beginning of the text of a violation by volume `v`.
+fn subject() -> String {
+    format!("{} + 'volume \"' + v.name + '\" '", cel::literal(&format!("[{}] ", Rule::NotPermittedHere.id())))
+}
+
 /// The text of a violation by volume `v`.
 fn text(what: &str, entry: &str, detail: &str) -> String {
     format!(
-        "{} + 'volume \"' + v.name + '\" ' + {what} + {} + {detail} + {}",
-        cel::literal(&format!("[{}] ", Rule::NotPermittedHere.id())),
+        "{} + {what} + {} + {detail} + {}",
+        subject(),
         cel::artifact(entry),
         cel::not_permitted(entry, "request.namespace", "run in")
     )

@@ -47,31 +47,50 @@ pub fn volumes() -> Policy {
     }
 }
 
-/// Conditions under which a claim's spec `s`, in the namespace of the request, leads to registered storage: the CEL of
-/// the condition, of the entry, and of what to say.
-pub fn claim_sources(s: &str) -> Vec<(String, String, String)> {
+/// A way in which a claim leads to weights where it may not, in the namespace of the request.
+pub struct ClaimViolation {
+    /// CEL of whether it does.
+    pub condition: String,
+    /// CEL of the text, after the name of what has the claim.
+    pub text: String,
+}
+
+/// What a claim with spec `s` may not do; `remedy` is the verb of what to do in a permitted environment.
+///
+/// A copy is verified by nobody and covered by no key, so it is refused where the artifact is permitted, too.
+pub fn claim_violations(s: &str, remedy: &str) -> Vec<ClaimViolation> {
     let volume = format!("{s}.volumeName");
-    let mut sources = vec![(
-        format!("has({volume}) && {volume} in params.spec.volumes"),
-        format!("params.spec.volumes[{volume}]"),
-        format!("'asks for PersistentVolume \"' + {volume} + '\", which is '"),
-    )];
-    for field in ["dataSource", "dataSourceRef"] {
+    let entry = format!("params.spec.volumes[{volume}]");
+    let mut violations = vec![ClaimViolation {
+        condition: format!("has({volume}) && {volume} in params.spec.volumes && !{}", cel::permitted(&entry)),
+        text: format!(
+            "'asks for PersistentVolume \"' + {volume} + '\", which is ' + {} + {}",
+            cel::artifact(&entry),
+            cel::not_permitted(&entry, "request.namespace", remedy)
+        ),
+    }];
+    for (field, namespace) in [("dataSource", "request.namespace".to_string()), ("dataSourceRef", source_namespace(s))] {
         let source = format!("{s}.{field}");
-        let namespace = match field {
-            "dataSource" => "request.namespace".to_string(),
-            _ => format!(
-                "(has({source}.namespace) && {source}.namespace != '' ? {source}.namespace : request.namespace)"
-            ),
-        };
         let claim = format!("{namespace} + '/' + {source}.name");
-        sources.push((
-            format!("has({source}) && {source}.kind == 'PersistentVolumeClaim' && ({claim}) in params.spec.claims"),
-            format!("params.spec.claims[{claim}]"),
-            format!("'is a copy of PersistentVolumeClaim \"' + {claim} + '\", which is '"),
-        ));
+        let entry = format!("params.spec.claims[{claim}]");
+        violations.push(ClaimViolation {
+            condition: format!(
+                "has({source}) && {source}.kind == 'PersistentVolumeClaim' && ({claim}) in params.spec.claims && !variables.audit"
+            ),
+            text: format!(
+                "'is a copy of PersistentVolumeClaim \"' + {claim} + '\", which is ' + {} + {}",
+                cel::artifact(&entry),
+                cel::copied(&entry)
+            ),
+        });
     }
-    sources
+    violations
+}
+
+/// CEL of the namespace of the data source of a claim with spec `s`, which may be another than the claim's.
+fn source_namespace(s: &str) -> String {
+    let source = format!("{s}.dataSourceRef");
+    format!("(has({source}.namespace) && {source}.namespace != '' ? {source}.namespace : request.namespace)")
 }
 
 /// A claim does not ask for registered storage, nor for a copy of it, where that is not permitted.
@@ -82,15 +101,14 @@ pub fn claims() -> Policy {
         "request.operation == 'CREATE' || ['volumeName', 'dataSource', 'dataSourceRef'].exists(f, f in object.spec && (!(f in oldObject.spec) || object.spec[f] != oldObject.spec[f]))".into(),
     ));
     variables.push(("name", "has(object.metadata.name) ? object.metadata.name : object.metadata.generateName".into()));
-    let lists: Vec<String> = claim_sources("object.spec")
+    let lists: Vec<String> = claim_violations("object.spec", "bind it in")
         .into_iter()
-        .map(|(condition, entry, what)| {
+        .map(|violation| {
             format!(
-                "({condition} && !{} ? [{} + 'PersistentVolumeClaim \"' + variables.name + '\" ' + {what} + {} + {}] : [])",
-                cel::permitted(&entry),
+                "({} ? [{} + 'PersistentVolumeClaim \"' + variables.name + '\" ' + {}] : [])",
+                violation.condition,
                 tag(),
-                cel::artifact(&entry),
-                cel::not_permitted(&entry, "request.namespace", "bind it in")
+                violation.text
             )
         })
         .collect();
@@ -106,7 +124,7 @@ pub fn claims() -> Policy {
     }
 }
 
-/// A snapshot is an unregistered copy that can be restored elsewhere: none of registered storage where it is not permitted.
+/// A snapshot is an unregistered copy that can be restored elsewhere: none is taken of registered storage.
 pub fn snapshots() -> Policy {
     let claim = "request.namespace + '/' + object.spec.source.persistentVolumeClaimName";
     let entry = format!("params.spec.claims[{claim}]");
@@ -118,17 +136,16 @@ pub fn snapshots() -> Policy {
         scope: Namespaces::Except(vec![]),
         variables: cel::membership(),
         violations: format!(
-            "has(object.spec.source) && has(object.spec.source.persistentVolumeClaimName) && ({claim}) in params.spec.claims && !{} ? [{} + 'the snapshot is a copy of PersistentVolumeClaim \"' + {claim} + '\", which is ' + {} + {}] : []",
-            cel::permitted(&entry),
+            "has(object.spec.source) && has(object.spec.source.persistentVolumeClaimName) && ({claim}) in params.spec.claims && !variables.audit ? [{} + 'the snapshot is a copy of PersistentVolumeClaim \"' + {claim} + '\", which is ' + {} + {}] : []",
             tag(),
             cel::artifact(&entry),
-            cel::not_permitted(&entry, "request.namespace", "take it in")
+            cel::copied(&entry)
         ),
-        fallback: fallback("this snapshot is a copy of registered storage, which is not permitted in its namespace"),
+        fallback: fallback("this snapshot is a copy of registered storage"),
     }
 }
 
-/// Registered storage is not declared as the content of a snapshot of a namespace where it is not permitted.
+/// Registered storage is not declared as the content of a snapshot, nor is such content moved to another namespace.
 pub fn snapshot_contents() -> Policy {
     let mut variables = cel::membership_of(
         "has(object.spec.volumeSnapshotRef) && has(object.spec.volumeSnapshotRef.namespace) ? object.spec.volumeSnapshotRef.namespace : ''",
@@ -140,24 +157,26 @@ pub fn snapshot_contents() -> Policy {
             source::csi_key("object.spec.driver.trim().lowerAscii()", "object.spec.source.volumeHandle.trim()")
         ),
     ));
+    // What is as it was may stay: the snapshot controller writes its marks and finalizers.
+    variables.push((
+        "asked",
+        "request.operation == 'CREATE' || object.spec.volumeSnapshotRef != oldObject.spec.volumeSnapshotRef".into(),
+    ));
     let entry = "params.spec.keys[variables.key]";
     Policy {
         name: "snapshot-contents",
         parameter: Parameter::EveryShard,
         action: "Deny",
-        rules: vec![rule("snapshot.storage.k8s.io", &["*"], &["volumesnapshotcontents"], &["CREATE"])],
+        rules: vec![rule("snapshot.storage.k8s.io", &["*"], &["volumesnapshotcontents"], &["CREATE", "UPDATE"])],
         scope: Namespaces::Except(vec![]),
         variables,
         violations: format!(
-            "variables.key in params.spec.keys && !{} ? [{} + 'the snapshot content is a copy of ' + {} + ' (' + variables.key + ')' + {}] : []",
-            cel::permitted(entry),
+            "variables.asked && variables.key in params.spec.keys && !variables.audit ? [{} + 'the snapshot content, for namespace \"' + variables.destination + '\", is a copy of ' + {} + ' (' + variables.key + ')' + {}] : []",
             tag(),
             cel::artifact(entry),
-            cel::not_permitted(entry, "variables.destination", "take it in")
+            cel::copied(entry)
         ),
-        fallback: fallback(
-            "this snapshot content is a copy of registered storage, for a namespace where it is not permitted",
-        ),
+        fallback: fallback("this snapshot content is a copy of registered storage"),
     }
 }
 

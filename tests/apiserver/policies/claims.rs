@@ -28,24 +28,26 @@ async fn a_claim_asks_for_registered_storage_only_where_it_is_permitted() {
 }
 
 #[tokio::test]
-async fn an_exposed_claim_is_not_copied_where_it_is_not_permitted() {
+async fn an_exposed_claim_is_copied_nowhere() {
     let (client, f) = (harness::client().await, fixture().await);
     for field in ["dataSource", "dataSourceRef"] {
         let copy =
             |namespace: &str, of: &str| claim(namespace, json!({field: {"kind": "PersistentVolumeClaim", "name": of}}));
-        let said = harness::try_create(&client, &copy(&f.outside, "bound-before")).await;
-        assert_refused(
-            &said,
-            &[
-                "[WL-112]",
-                &format!(
-                    "is a copy of PersistentVolumeClaim \"{}/bound-before\", which is WeightArtifact \"orion\"",
-                    f.outside
-                ),
-            ],
-        );
+        // Not where the artifact is permitted, either: nothing would cover the copy.
+        for (namespace, of) in [(&f.outside, "bound-before"), (&f.inside, "orion")] {
+            assert_refused(
+                &harness::try_create(&client, &copy(namespace, of)).await,
+                &[
+                    "[WL-112]",
+                    &format!(
+                        "is a copy of PersistentVolumeClaim \"{namespace}/{of}\", which is WeightArtifact \"orion\"; a copy would be unregistered"
+                    ),
+                    "Remedy: mount the registered storage itself, in one of: inference; or ask weights-team@example.com.",
+                ],
+            );
+        }
         assert_accepted(&harness::try_create(&client, &copy(&f.outside, "not-exposed")).await);
-        assert_accepted(&harness::try_create(&client, &copy(&f.inside, "orion")).await);
+        assert_accepted(&harness::try_create(&client, &copy(&f.inside, "not-exposed")).await);
     }
 }
 

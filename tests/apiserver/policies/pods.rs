@@ -97,19 +97,21 @@ async fn a_claim_that_leads_to_registered_storage_is_mounted_only_where_it_is_pe
 #[tokio::test]
 async fn a_claim_of_the_pod_itself_copies_no_registered_storage() {
     let (client, f) = (harness::client().await, fixture().await);
-    let ask = async |name: &str| {
+    let ask = async |namespace: &str, name: &str| {
         let spec = json!({
             "accessModes": ["ReadOnlyMany"], "resources": {"requests": {"storage": "1Gi"}},
             "dataSource": {"kind": "PersistentVolumeClaim", "name": name},
         });
         let volumes = json!([{"name": "w", "ephemeral": {"volumeClaimTemplate": {"spec": spec}}}]);
-        harness::try_create(&client, &pod(&f.outside, volumes)).await
+        harness::try_create(&client, &pod(namespace, volumes)).await
     };
-    assert_refused(
-        &ask("bound-before").await,
-        &["[WL-101] volume \"w\" is a copy of PersistentVolumeClaim", "\"orion\""],
-    );
-    assert_accepted(&ask("anything-else").await);
+    for (namespace, name) in [(&f.outside, "bound-before"), (&f.inside, "orion")] {
+        assert_refused(
+            &ask(namespace, name).await,
+            &["[WL-101] volume \"w\" is a copy of PersistentVolumeClaim", "\"orion\"; a copy would be unregistered"],
+        );
+    }
+    assert_accepted(&ask(&f.outside, "anything-else").await);
 }
 
 #[tokio::test]

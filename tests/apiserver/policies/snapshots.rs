@@ -43,7 +43,7 @@ async fn ask(client: &kube::Client, object: &Value) -> Result<Value, String> {
 }
 
 #[tokio::test]
-async fn no_snapshot_of_registered_storage_where_it_is_not_permitted() {
+async fn no_snapshot_is_taken_of_registered_storage() {
     let (client, f) = (harness::client().await, fixture().await);
     install(&client).await;
     let snapshot = |namespace: &str, claim: &str| {
@@ -53,22 +53,23 @@ async fn no_snapshot_of_registered_storage_where_it_is_not_permitted() {
             "spec": {"source": {"persistentVolumeClaimName": claim}},
         })
     };
-    assert_refused(
-        &ask(&client, &snapshot(&f.outside, "bound-before")).await,
-        &[
-            &format!(
-                "[WL-112] the snapshot is a copy of PersistentVolumeClaim \"{}/bound-before\", which is WeightArtifact \"orion\"",
-                f.outside
-            ),
-            "Remedy: take it in one of: inference; or ask weights-team@example.com.",
-        ],
-    );
+    for (namespace, claim) in [(&f.outside, "bound-before"), (&f.inside, "orion")] {
+        assert_refused(
+            &ask(&client, &snapshot(namespace, claim)).await,
+            &[
+                &format!(
+                    "[WL-112] the snapshot is a copy of PersistentVolumeClaim \"{namespace}/{claim}\", which is WeightArtifact \"orion\"; a copy would be unregistered"
+                ),
+                "Remedy: mount the registered storage itself, in one of: inference; or ask weights-team@example.com.",
+            ],
+        );
+    }
     assert_accepted(&ask(&client, &snapshot(&f.outside, "anything-else")).await);
-    assert_accepted(&ask(&client, &snapshot(&f.inside, "orion")).await);
+    assert_accepted(&ask(&client, &snapshot(&f.inside, "anything-else")).await);
 }
 
 #[tokio::test]
-async fn registered_storage_is_not_declared_as_a_snapshot_for_elsewhere() {
+async fn registered_storage_is_not_declared_as_a_snapshot() {
     let (client, f) = (harness::client().await, fixture().await);
     install(&client).await;
     let content = |namespace: &str, handle: &str| {
@@ -81,8 +82,33 @@ async fn registered_storage_is_not_declared_as_a_snapshot_for_elsewhere() {
             },
         })
     };
-    let said = ask(&client, &content(&f.outside, &f.handle())).await;
-    assert_refused(&said, &["[WL-112] the snapshot content is a copy of WeightArtifact \"orion\"", &f.outside]);
+    for namespace in [&f.outside, &f.inside] {
+        let said = ask(&client, &content(namespace, &f.handle())).await;
+        let fact = format!("[WL-112] the snapshot content, for namespace {namespace:?}, is a copy of WeightArtifact \"orion\"");
+        assert_refused(&said, &[&fact]);
+    }
     assert_accepted(&ask(&client, &content(&f.outside, "vol-other")).await);
-    assert_accepted(&ask(&client, &content(&f.inside, &f.handle())).await);
+    assert_accepted(&ask(&client, &content(&f.audit, &f.handle())).await);
+}
+
+#[tokio::test]
+async fn the_content_of_a_snapshot_is_not_moved_elsewhere() {
+    let (client, f) = (harness::client().await, fixture().await);
+    install(&client).await;
+    let content = json!({
+        "apiVersion": format!("{GROUP}/v1"), "kind": "VolumeSnapshotContent",
+        "metadata": {"name": harness::unique("content")},
+        "spec": {
+            "driver": DRIVER, "source": {"volumeHandle": f.handle()},
+            "volumeSnapshotRef": {"namespace": f.audit, "name": "s"},
+        },
+    });
+    assert_accepted(&ask(&client, &content).await);
+    assert_accepted(&harness::create(&client, &content).await);
+    let to = |namespace: &str| json!({"spec": {"volumeSnapshotRef": {"namespace": namespace}}});
+    let moved = harness::merge(&client, &content, &to(&f.outside)).await;
+    assert_refused(&moved, &["[WL-112]", &f.outside]);
+    assert_accepted(&harness::merge(&client, &content, &json!({"metadata": {"finalizers": ["example.com/x"]}})).await);
+    assert_accepted(&harness::merge(&client, &content, &json!({"metadata": {"finalizers": []}})).await);
+    harness::delete(&client, &content).await;
 }
