@@ -9,23 +9,35 @@ use crate::domain::backend::BackendKey;
 use crate::domain::rules::Rule;
 use crate::domain::world::Artifact;
 
-/// Directories and sockets of a node through which the volumes of all its pods can be read, or pods be made that nobody
-/// admits.
+/// Directories and sockets of a node through which the volumes of all its pods can be read, or programs and pods be
+/// started that nobody admits.
 const NODE_DIRECTORIES: &[&str] = &[
     "/dev",
+    "/etc/cni",
+    "/etc/cron.d",
+    "/etc/crontab",
     "/etc/kubernetes",
+    "/etc/ld.so.preload",
+    "/etc/systemd",
+    "/opt/cni",
     "/proc",
+    "/root",
     "/run/containerd",
     "/run/cri-dockerd.sock",
     "/run/crio",
+    "/run/dbus",
     "/run/docker.sock",
     "/run/k3s",
+    "/run/nri",
+    "/run/systemd",
     "/var/lib/containerd",
     "/var/lib/containers",
     "/var/lib/docker",
     "/var/lib/k0s",
     "/var/lib/kubelet",
     "/var/lib/rancher",
+    "/var/snap/microk8s",
+    "/var/spool/cron",
 ];
 
 /// Which artifacts are mounted, and whether they may be here.

@@ -83,7 +83,7 @@ pub(super) fn describe(rule: Rule) -> &'static Description {
         Rule::NodeStorage => &Description {
             id: "WL-113",
             title: "A directory that holds every volume of the node",
-            summary: "A hostPath or local volume covers, or lies in, a directory through which the volumes of all pods of the node can be read: the root, /dev, /proc, /var/lib/kubelet, or the state of the container runtime.",
+            summary: "A hostPath or local volume covers, or lies in, a directory through which the volumes of all pods of the node can be read: the root, /dev, /proc, /var/lib/kubelet, the state of the container runtime, or what the node itself starts programs from.",
             remedy: "Mount only the directory that is needed, outside <the node's own directories>; run node tools outside environment namespaces.",
             example: "spec.volumes[].hostPath.path: /var/lib/kubelet",
             rings: WEBHOOK,

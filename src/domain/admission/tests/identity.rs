@@ -288,10 +288,16 @@ fn wl_113_the_nodes_own_directories() {
         "/etc/kubernetes/manifests",
         "/proc/1/root/var/lib/kubelet/pods",
         "/var/run/containerd",
+        "/var/run/nri/nri.sock",
+        "/etc/systemd/system",
+        "/etc",
+        "/opt/cni/bin",
     ] {
         assert_eq!(ids(&admit(&small(), "serving", &host(path))), ["WL-113"], "{path}");
     }
-    passes(&admit(&small(), "serving", &host("/srv/cache")));
+    for path in ["/srv/cache", "/etc/localtime", "/opt/models", "/run/cache"] {
+        passes(&admit(&small(), "serving", &host(path)));
+    }
     passes(&admit(&small(), "research", &host("/var/lib/kubelet")));
 }
 
