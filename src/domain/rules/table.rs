@@ -74,7 +74,7 @@ pub(super) fn describe(rule: Rule) -> &'static Description {
         Rule::RegisteredStorageElsewhere => &Description {
             id: "WL-112",
             title: "Registered storage is bound, re-declared or cloned",
-            summary: "A claim binds or clones the storage of a WeightArtifact, or a PersistentVolume re-declares it for a claim, in a namespace where the artifact is not permitted. A clone or a snapshot is an unregistered copy, and is refused everywhere but where admission is in Audit.",
+            summary: "A claim binds or clones the storage of a WeightArtifact, or a PersistentVolume re-declares it for a claim, in a namespace where the artifact is not permitted. Which claim such a volume is bound to, by UID, is said by the cluster's own controllers alone. A clone or a snapshot is an unregistered copy, and is refused everywhere but where admission is in Audit.",
             remedy: "Bind the storage in a namespace of <the permitted environments>, or ask <contact>.",
             example: "PersistentVolumeClaim spec.volumeName of a volume that holds weights",
             rings: ALL_RINGS,

@@ -101,6 +101,11 @@ pub fn membership_of(namespace: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// Whether the request is made by a part of the cluster itself: a controller of kube-system, or the scheduler.
+pub fn cluster() -> &'static str {
+    "(request.userInfo.username.startsWith('system:serviceaccount:kube-system:') || request.userInfo.username in ['system:kube-controller-manager', 'system:kube-scheduler'])"
+}
+
 /// `WeightArtifact "x"`, of an entry.
 pub fn artifact(entry: &str) -> String {
     format!("'WeightArtifact \"' + {entry}.artifacts + '\"'")

@@ -145,10 +145,7 @@ pub fn statuses(enforced: Vec<String>) -> Option<Policy> {
                 "node",
                 "has(object.spec.nodeName) && request.userInfo.username == 'system:node:' + object.spec.nodeName && 'system:nodes' in request.userInfo.groups".to_string(),
             ),
-            (
-                "cluster",
-                "request.userInfo.username.startsWith('system:serviceaccount:kube-system:') || request.userInfo.username in ['system:kube-controller-manager', 'system:kube-scheduler']".to_string(),
-            ),
+            ("cluster", cel::cluster().to_string()),
             (
                 "containers",
                 ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"].map(changed).join(" + "),

@@ -99,6 +99,14 @@ pub fn forbidden_parents(path: &str, unclear: &str) -> String {
     format!("[{path}, {unclear}].filter(k, k in params.spec.parents && !{})", cel::permitted("params.spec.parents[k]"))
 }
 
+/// The keys of the index that the source is, holds, lies in or may be, wherever they are permitted.
+pub fn registered(exact: &str, path: &str, unclear: &str) -> String {
+    format!(
+        "(({exact} in params.spec.keys ? [{exact}] : []) + ({path} == '' ? [] : {}.filter(k, k in params.spec.paths)) + [{path}, {unclear}].filter(k, k in params.spec.parents))",
+        cel::ancestors(path)
+    )
+}
+
 /// How the source relates to what is found in a table under key `k`.
 pub fn relation(table: &str, k: &str, unclear: &str) -> String {
     match table {

@@ -20,6 +20,14 @@ pub fn volumes() -> Policy {
         ("keys", source::forbidden_keys("variables.exact")),
         ("paths", source::forbidden_paths("variables.path")),
         ("parents", source::forbidden_parents("variables.path", "variables.unclear")),
+        (
+            "pointed",
+            format!(
+                "variables.asked && !variables.audit && has(object.spec.claimRef.uid) && object.spec.claimRef.uid != '' && !{} ? {} : []",
+                cel::cluster(),
+                source::registered("variables.exact", "variables.path", "variables.unclear")
+            ),
+        ),
     ]);
     let text = |table: &str| {
         let entry = format!("params.spec.{table}[k]");
@@ -33,6 +41,11 @@ pub fn volumes() -> Policy {
     };
     // While the object is created by its prefix it has no name yet.
     variables.push(("name", "has(object.metadata.name) ? object.metadata.name : object.metadata.generateName".into()));
+    // The kubelet takes a claim for the one that a volume is bound to by its UID alone, whatever namespace stands beside it.
+    let pointed = format!(
+        "variables.pointed.map(k, {} + 'PersistentVolume \"' + variables.name + '\" is registered storage (' + k + '), and \"' + request.userInfo.username + '\" says by spec.claimRef.uid which claim it is bound to, which the cluster itself does. Remedy: leave spec.claimRef.uid out; the claim of that namespace and name is bound then.')",
+        tag()
+    );
     Policy {
         name: "volumes",
         parameter: Parameter::EveryShard,
@@ -40,7 +53,12 @@ pub fn volumes() -> Policy {
         rules: vec![rule("", &["v1"], &["persistentvolumes"], &["CREATE", "UPDATE"])],
         scope: Namespaces::Except(vec![]),
         variables,
-        violations: format!("!variables.asked ? [] : {} + {} + {}", text("keys"), text("paths"), text("parents")),
+        violations: format!(
+            "!variables.asked ? [] : {} + {} + {} + {pointed}",
+            text("keys"),
+            text("paths"),
+            text("parents")
+        ),
         fallback: fallback(
             "this PersistentVolume is registered storage, reserved for a claim in a namespace where it is not permitted",
         ),

@@ -52,6 +52,35 @@ async fn a_volume_is_not_moved_to_a_claim_elsewhere() {
     harness::delete(&client, &volume).await;
 }
 
+/// The kubelet compares UIDs: a volume that names a permitted claim, but the UID of another, would be mounted by that one.
+#[tokio::test]
+async fn which_claim_registered_storage_is_bound_to_is_said_by_the_cluster() {
+    let (client, f) = (harness::client().await, fixture().await);
+    let binder = harness::somebody("system:serviceaccount:kube-system:persistent-volume-binder", &[]).await;
+    let uid = "5c1e0b7d-0000-4000-8000-000000000000";
+    let directory = json!({"hostPath": {"path": format!("{}/sub", f.directory())}});
+    for source in [csi(f), directory] {
+        let plain = persistent_volume(f, source.clone(), &f.inside);
+        assert_accepted(&harness::try_create(&client, &plain).await);
+        let mut pointed = plain.clone();
+        pointed["spec"]["claimRef"]["uid"] = json!(uid);
+        let said = harness::try_create(&client, &pointed).await;
+        assert_refused(&said, &["[WL-112]", "is registered storage (v1:", "says by spec.claimRef.uid which claim"]);
+        assert_accepted(&harness::try_create(&binder, &pointed).await);
+    }
+    let volume = persistent_volume(f, csi(f), &f.inside);
+    assert_accepted(&harness::create(&client, &volume).await);
+    let bound = json!({"spec": {"claimRef": {"uid": uid}}});
+    assert_refused(&harness::merge(&client, &volume, &bound).await, &["[WL-112]", "says by spec.claimRef.uid"]);
+    assert_accepted(&harness::merge(&binder, &volume, &bound).await);
+    assert_accepted(&harness::merge(&client, &volume, &json!({"metadata": {"labels": {"a": "b"}}})).await);
+    harness::delete(&client, &volume).await;
+
+    let mut other = persistent_volume(f, json!({"csi": {"driver": "csi.example.com", "volumeHandle": "other"}}), &f.outside);
+    other["spec"]["claimRef"]["uid"] = json!(uid);
+    assert_accepted(&harness::try_create(&client, &other).await);
+}
+
 #[tokio::test]
 async fn what_was_there_before_can_still_be_written_and_deleted() {
     let (client, f) = (harness::client().await, fixture().await);
