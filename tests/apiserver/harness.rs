@@ -254,9 +254,13 @@ pub async fn warnings(client: &Client, value: &Value) -> Vec<String> {
 
 /// Tries to connect to a pod or service; gives the refusal, or how the attempt failed after it was admitted.
 pub async fn connect(client: &Client, method: &str, namespace: &str, path: &str) -> String {
-    let mut request =
-        kube::core::Request::new(format!("/api/v1/namespaces/{namespace}")).get("x", &Default::default()).unwrap();
-    *request.uri_mut() = format!("/api/v1/namespaces/{namespace}/{path}").parse().unwrap();
+    connect_to(client, method, &format!("/api/v1/namespaces/{namespace}/{path}")).await
+}
+
+/// The same, for a path from the root.
+pub async fn connect_to(client: &Client, method: &str, path: &str) -> String {
+    let mut request = kube::core::Request::new("/api/v1").get("x", &Default::default()).unwrap();
+    *request.uri_mut() = path.parse().unwrap();
     *request.method_mut() = method.parse().unwrap();
     match client.request::<Value>(request).await {
         Ok(answer) => format!("connected: {answer}"),

@@ -308,7 +308,7 @@ pub(super) fn describe(rule: Rule) -> &'static Description {
         Rule::Connection => &Description {
             id: "WL-403",
             title: "Connection into a pod",
-            summary: "exec, attach, port-forward and proxy into pods and services of an environment are refused (workloads.debug: Deny): through them weights leave past every network rule.",
+            summary: "exec, attach, port-forward and proxy into pods and services of an environment are refused (workloads.debug: Deny): through them weights leave past every network rule. So are the same through the proxy of a node.",
             remedy: "Read logs and metrics instead, or reach the pod through the environment's declared ingress.",
             example: "kubectl exec -it vllm-0 -- sh",
             rings: &[Ring::ApiServer, Ring::Webhook],

@@ -65,6 +65,7 @@ fn all(settings: &Settings, enforced: Vec<String>) -> Vec<Policy> {
         storage::snapshot_contents(),
         pods::volumes(settings),
         pods::connections(),
+        pods::node_connections(),
     ];
     all.extend(pods::gpus(settings));
     all.extend(pods::statuses(enforced));

@@ -116,6 +116,37 @@ pub fn connections() -> Policy {
     }
 }
 
+/// Nobody goes around that by way of a node: its proxy leads to the kubelet, which runs commands in any pod of the node. The
+/// path says in which namespace; what else a kubelet answers (metrics, statistics, health) is nobody's business here.
+pub fn node_connections() -> Policy {
+    let rule_text = Rule::Connection.describe();
+    let enforced = |name: &str| format!("params.spec.members[{name}].admission == 'Enforce'");
+    Policy {
+        name: "node-connections",
+        parameter: Parameter::FirstShard,
+        action: "Deny",
+        rules: vec![rule("", &["v1"], &["nodes/proxy"], &["CONNECT"])],
+        scope: Namespaces::Except(vec![]),
+        variables: vec![
+            ("steps", "(has(object.path) ? object.path : '').split('/').filter(s, s != '')".into()),
+            (
+                "unclear",
+                format!(
+                    "variables.steps.exists(s, s == '.' || s == '..' || s.contains('%')) && params.spec.members.exists(n, {})",
+                    enforced("n")
+                ),
+            ),
+            ("into", format!("variables.steps.filter(s, s in params.spec.members && {})", enforced("s"))),
+        ],
+        violations: format!(
+            "!variables.unclear && size(variables.into) == 0 ? [] : [{} + 'the proxy of Node \"' + request.name + '\" with path \"' + variables.steps.join('/') + '\" ' + (variables.unclear ? 'cannot be told from a connection into pods of an environment' : 'leads into namespace \"' + variables.into[0] + '\" of environment \"' + params.spec.members[variables.into[0]].environment + '\"') + ' and is refused (workloads.debug: Deny). Remedy: ' + {}]",
+            cel::literal(&format!("[{}] ", rule_text.id)),
+            cel::literal(rule_text.remedy)
+        ),
+        fallback: fallback(Rule::Connection, "connections into pods of an environment through a node are refused"),
+    }
+}
+
 /// What containers of a pod did is said by its node alone. The verdict of a verifier counts from there, and whether a pod
 /// that writes weights still runs; so nobody else may write container statuses, and only the cluster's own controllers
 /// may say that a pod has ended. `None`: there is no namespace to guard.
