@@ -25,9 +25,16 @@ const REACHING: &[&str] = &[
     "SYS_RAWIO",
 ];
 
-/// Whom a violation is about, in its text.
-const HOLDER: &str = "a pod that holds weights";
-const NEIGHBOUR: &str = "a pod of an environment";
+/// Whom a violation is about.
+struct Who {
+    name: &'static str,
+    /// What can be done instead, after the remedy.
+    instead: &'static str,
+}
+
+const HOLDER: &Who = &Who { name: "a pod that holds weights", instead: "" };
+const NEIGHBOUR: &Who =
+    &Who { name: "a pod of an environment", instead: ", or run node tools in a namespace of their own" };
 
 /// SELinux types of containers.
 const SELINUX_TYPES: &[&str] = &["container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
@@ -66,20 +73,23 @@ pub(super) fn reach(assessment: &Assessment<'_>, findings: &mut Findings) {
         if !reaching.is_empty() {
             findings.add(
                 Rule::AddedCapability,
-                format!("{subject} adds {reaching}; {NEIGHBOUR} may not, since it reaches other pods of its node."),
-                format!("remove {reaching} from securityContext.capabilities.add."),
+                format!(
+                    "{subject} adds {reaching}; {} may not, since it reaches other pods of its node.",
+                    NEIGHBOUR.name
+                ),
+                format!("remove {reaching} from securityContext.capabilities.add{}.", NEIGHBOUR.instead),
             );
         }
     }
 }
 
-fn host_namespaces(assessment: &Assessment<'_>, who: &str, findings: &mut Findings) {
+fn host_namespaces(assessment: &Assessment<'_>, who: &Who, findings: &mut Findings) {
     for (field, what) in [("hostNetwork", "network"), ("hostPID", "process"), ("hostIPC", "IPC")] {
         if is_true(assessment.pod.spec, field) {
             findings.add(
                 Rule::HostNamespace,
-                format!("the pod uses the {what} namespace of its node ({field}); {who} may not."),
-                format!("remove spec.{field}."),
+                format!("the pod uses the {what} namespace of its node ({field}); {} may not.", who.name),
+                format!("remove spec.{field}{}.", who.instead),
             );
         }
     }
@@ -127,7 +137,7 @@ fn rules_of_container(assessment: &Assessment<'_>, container: &Container<'_>, sh
 }
 
 /// Whether a container is privileged, or on Windows a process of the host.
-fn privilege(subject: &str, who: &str, security: &Object, findings: &mut Findings) {
+fn privilege(subject: &str, who: &Who, security: &Object, findings: &mut Findings) {
     if is_true(security, "privileged") {
         privileged(subject, who, "securityContext.privileged", findings);
     }
@@ -136,11 +146,11 @@ fn privilege(subject: &str, who: &str, security: &Object, findings: &mut Finding
     }
 }
 
-fn privileged(subject: &str, who: &str, field: &str, findings: &mut Findings) {
+fn privileged(subject: &str, who: &Who, field: &str, findings: &mut Findings) {
     findings.add(
         Rule::Privileged,
-        format!("{subject} is privileged; {who} may not be."),
-        format!("remove {field}."),
+        format!("{subject} is privileged; {} may not be.", who.name),
+        format!("remove {field}{}.", who.instead),
     );
 }
 

@@ -6,7 +6,7 @@ use super::text::{Findings, quoted};
 use super::volumes::Content;
 use crate::api::{PersistentWrites, UnregisteredReads};
 use crate::domain::backend::BackendKey;
-use crate::domain::rules::Rule;
+use crate::domain::rules::{COPY_REMEDY, Rule};
 use crate::domain::world::Artifact;
 
 /// Directories and sockets of a node through which the volumes of all its pods can be read, or programs and pods be
@@ -126,7 +126,7 @@ pub(super) fn volumes(assessment: &Assessment<'_>, findings: &mut Findings) {
                         findings.add(
                             Rule::RegisteredStorageElsewhere,
                             format!("{subject} is an unregistered copy of WeightArtifact {:?} ({via}).", artifact.name),
-                            format!("mount the registered storage, or register the copy as a location of WeightArtifact {:?}; or ask {}.", artifact.name, artifact.contact),
+                            format!("{COPY_REMEDY}; or ask {}.", artifact.contact),
                         );
                     }
                 }

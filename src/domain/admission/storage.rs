@@ -9,7 +9,7 @@ use super::volumes::data_source;
 use crate::domain::backend::{self, BackendKey};
 use crate::domain::lookup::ClaimStorage;
 use crate::domain::request::Request;
-use crate::domain::rules::Rule;
+use crate::domain::rules::{COPY_REMEDY, Rule};
 use crate::domain::world::{ClaimName, World};
 
 /// A PersistentVolumeClaim: the volume it names, or is bound to, and what it clones. Returns the namespace it concerns.
@@ -35,8 +35,8 @@ pub(super) fn claim<'a>(world: &World, request: &Request<'a>, findings: &mut Fin
         for artifact in world.artifacts_at(key) {
             findings.add(
                 Rule::RegisteredStorageElsewhere,
-                format!("the claim clones PVC {} -> {key}, which is WeightArtifact {:?}; the clone would be an unregistered copy.", quoted(&shown), artifact.name),
-                format!("mount the registered storage; or ask {}.", artifact.contact),
+                format!("the claim clones PVC {} -> {key}, which is WeightArtifact {:?}; the clone would be storage that nobody registered.", quoted(&shown), artifact.name),
+                format!("{COPY_REMEDY}; or ask {}.", artifact.contact),
             );
         }
     }

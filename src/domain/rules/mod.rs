@@ -92,6 +92,9 @@ pub enum Rule {
     Malformed,
 }
 
+/// What to do instead of a clone or a snapshot: the bytes of a copy that a pod writes are verified like all others.
+pub const COPY_REMEDY: &str = "mount the registered storage itself, or register the target first and let a pod of an environment write the copy there";
+
 /// Where a rule is decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ring {

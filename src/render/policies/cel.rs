@@ -1,6 +1,8 @@
 //! Pieces of CEL that the policies share. They say in CEL what `domain::backend` says in Rust; a test against a real
 //! API server compares the two.
 
+use crate::domain::rules::COPY_REMEDY;
+
 /// At most this many violations are listed; the API server drops a message of more than 5 KiB.
 const LISTED: usize = 8;
 /// A path of more steps is not looked up but refused, where storage of its kind is registered.
@@ -124,10 +126,10 @@ pub fn not_permitted(entry: &str, namespace: &str, remedy: &str) -> String {
 
 /// `; a copy …. Remedy: …`, of an entry.
 pub fn copied(entry: &str) -> String {
-    let where_to = format!(
-        "(size({entry}.environments) == 0 ? 'no environment is permitted for it' : 'mount the registered storage itself, in one of: ' + {entry}.environments.join(', '))"
-    );
-    format!("'; a copy would be unregistered, and is refused everywhere. Remedy: ' + {where_to} + '; or ask ' + {entry}.contact + '.'")
+    format!(
+        "'; a copy would be storage that nobody registered, and is refused everywhere. Remedy: ' + {} + '; or ask ' + {entry}.contact + '.'",
+        literal(COPY_REMEDY)
+    )
 }
 
 /// A text, as a CEL literal.

@@ -37,8 +37,7 @@ const OPAQUE: [(&str, &str); 13] = [
 
 /// The key of a CSI volume, of the CEL of its driver and of its handle, in the spelling that is compared.
 pub fn csi_key(driver: &str, handle: &str) -> String {
-    let spelled =
-        "d == 'disk.csi.azure.com' ? h.lowerAscii() : d == 'pd.csi.storage.gke.io' ? h.split('/')[size(h.split('/')) - 1] : h";
+    let spelled = "d == 'disk.csi.azure.com' ? h.lowerAscii() : d == 'pd.csi.storage.gke.io' ? h.split('/')[size(h.split('/')) - 1] : h";
     cel::bind("d", driver, &cel::bind("h", handle, &format!("'v1:csi:' + d + ':' + ({spelled})")))
 }
 

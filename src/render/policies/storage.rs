@@ -87,7 +87,8 @@ pub fn claim_violations(s: &str, remedy: &str) -> Vec<ClaimViolation> {
             cel::not_permitted(&entry, "request.namespace", remedy)
         ),
     }];
-    for (field, namespace) in [("dataSource", "request.namespace".to_string()), ("dataSourceRef", source_namespace(s))] {
+    for (field, namespace) in [("dataSource", "request.namespace".to_string()), ("dataSourceRef", source_namespace(s))]
+    {
         let source = format!("{s}.{field}");
         let claim = format!("{namespace} + '/' + {source}.name");
         let entry = format!("params.spec.claims[{claim}]");

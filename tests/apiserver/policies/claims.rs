@@ -40,9 +40,9 @@ async fn an_exposed_claim_is_copied_nowhere() {
                 &[
                     "[WL-112]",
                     &format!(
-                        "is a copy of PersistentVolumeClaim \"{namespace}/{of}\", which is WeightArtifact \"orion\"; a copy would be unregistered"
+                        "is a copy of PersistentVolumeClaim \"{namespace}/{of}\", which is WeightArtifact \"orion\"; a copy would be storage that nobody registered"
                     ),
-                    "Remedy: mount the registered storage itself, in one of: inference; or ask weights-team@example.com.",
+                    "Remedy: mount the registered storage itself, or register the target first and let a pod of an environment write the copy there; or ask weights-team@example.com.",
                 ],
             );
         }

@@ -64,9 +64,20 @@ async fn nobody_goes_around_that_through_a_node() {
                 ],
             );
         }
-        super::assert_refused(&Err(ask(&format!("metrics/%2e%2e/run/{}/p/c", f.outside)).await), &["[WL-403]", "cannot be told"]);
+        super::assert_refused(
+            &Err(ask(&format!("metrics/%2e%2e/run/{}/p/c", f.outside)).await),
+            &["[WL-403]", "cannot be told"],
+        );
         // There is no such node, so what passes ends there.
-        for path in ["metrics", "stats/summary", "healthz", "pods", "", &format!("run/{}/p/c", f.outside), &format!("run/{}/p/c", f.audit)] {
+        for path in [
+            "metrics",
+            "stats/summary",
+            "healthz",
+            "pods",
+            "",
+            &format!("run/{}/p/c", f.outside),
+            &format!("run/{}/p/c", f.audit),
+        ] {
             let said = ask(path).await;
             assert!(said.contains("not found") && !said.contains("WL-"), "{method} {path}: {said}");
         }

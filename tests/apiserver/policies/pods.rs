@@ -108,7 +108,10 @@ async fn a_claim_of_the_pod_itself_copies_no_registered_storage() {
     for (namespace, name) in [(&f.outside, "bound-before"), (&f.inside, "orion")] {
         assert_refused(
             &ask(namespace, name).await,
-            &["[WL-101] volume \"w\" is a copy of PersistentVolumeClaim", "\"orion\"; a copy would be unregistered"],
+            &[
+                "[WL-101] volume \"w\" is a copy of PersistentVolumeClaim",
+                "\"orion\"; a copy would be storage that nobody registered",
+            ],
         );
     }
     assert_accepted(&ask(&f.outside, "anything-else").await);

@@ -58,9 +58,9 @@ async fn no_snapshot_is_taken_of_registered_storage() {
             &ask(&client, &snapshot(namespace, claim)).await,
             &[
                 &format!(
-                    "[WL-112] the snapshot is a copy of PersistentVolumeClaim \"{namespace}/{claim}\", which is WeightArtifact \"orion\"; a copy would be unregistered"
+                    "[WL-112] the snapshot is a copy of PersistentVolumeClaim \"{namespace}/{claim}\", which is WeightArtifact \"orion\"; a copy would be storage that nobody registered"
                 ),
-                "Remedy: mount the registered storage itself, in one of: inference; or ask weights-team@example.com.",
+                "Remedy: mount the registered storage itself, or register the target first and let a pod of an environment write the copy there; or ask weights-team@example.com.",
             ],
         );
     }
@@ -84,7 +84,9 @@ async fn registered_storage_is_not_declared_as_a_snapshot() {
     };
     for namespace in [&f.outside, &f.inside] {
         let said = ask(&client, &content(namespace, &f.handle())).await;
-        let fact = format!("[WL-112] the snapshot content, for namespace {namespace:?}, is a copy of WeightArtifact \"orion\"");
+        let fact = format!(
+            "[WL-112] the snapshot content, for namespace {namespace:?}, is a copy of WeightArtifact \"orion\""
+        );
         assert_refused(&said, &[&fact]);
     }
     assert_accepted(&ask(&client, &content(&f.outside, "vol-other")).await);

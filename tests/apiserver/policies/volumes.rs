@@ -76,7 +76,8 @@ async fn which_claim_registered_storage_is_bound_to_is_said_by_the_cluster() {
     assert_accepted(&harness::merge(&client, &volume, &json!({"metadata": {"labels": {"a": "b"}}})).await);
     harness::delete(&client, &volume).await;
 
-    let mut other = persistent_volume(f, json!({"csi": {"driver": "csi.example.com", "volumeHandle": "other"}}), &f.outside);
+    let mut other =
+        persistent_volume(f, json!({"csi": {"driver": "csi.example.com", "volumeHandle": "other"}}), &f.outside);
     other["spec"]["claimRef"]["uid"] = json!(uid);
     assert_accepted(&harness::try_create(&client, &other).await);
 }

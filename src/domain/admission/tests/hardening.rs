@@ -21,6 +21,11 @@ fn rule_of_pods(id: &str, pointer: &str, value: &Value, fact: &str) {
     if REFUSED_TO_ALL.contains(&id) && !plain {
         refused(&decision, &[id], fact);
         assert!(decision.violations[0].fact.contains("a pod of an environment may not"), "{}", decision.violations[0]);
+        assert!(
+            decision.violations[0].remedy.ends_with(", or run node tools in a namespace of their own."),
+            "{}",
+            decision.violations[0]
+        );
     } else {
         passes(&decision);
     }
