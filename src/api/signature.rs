@@ -56,6 +56,14 @@ pub struct Authority {
     pub sigstore: Option<SigstoreAuthority>,
 }
 
+impl Authority {
+    /// The JSON that the verifier gets, members in order.
+    pub fn json(&self) -> String {
+        // An authority has no member that could not be written.
+        serde_json::to_value(self).unwrap_or_default().to_string()
+    }
+}
+
 /// A key that may have signed.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
 pub struct PublicKeyAuthority {

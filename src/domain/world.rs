@@ -101,7 +101,7 @@ pub struct Artifact {
     /// What the content may be.
     pub content: ContentRules,
     /// Whose signature the files must have besides.
-    pub signature: Option<crate::api::Signature>,
+    pub signature: Option<Signature>,
     /// Where the bytes live.
     pub locations: Vec<ArtifactLocation>,
     /// Names of the environments in which it may be mounted once it is sealed.
@@ -114,6 +114,15 @@ pub struct Artifact {
     pub effort: Option<Effort>,
     /// Whom to ask.
     pub contact: String,
+}
+
+/// The signature that the files of an artifact must have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Signature {
+    /// As it is declared.
+    pub declared: crate::api::Signature,
+    /// Which authorities the verifier cannot use, and why: it verifies nothing while there is one.
+    pub problems: Vec<String>,
 }
 
 /// What it takes to verify an artifact.

@@ -11,8 +11,9 @@ use crate::api::{Layout, MAX_MANIFEST_SHARDS, Mode, Modes, WeightArtifact, Weigh
 use crate::domain::backend::{self, BackendKey};
 use crate::domain::world::{
     Artifact, ArtifactLocation, Claim, ClaimName, ContentRules, DataSource, Effort, Environment, EnvironmentMember,
-    IncidentSubject, LocationSource, Manifest, Producer, Reverify, Volume,
+    IncidentSubject, LocationSource, Manifest, Producer, Reverify, Signature, Volume,
 };
+use crate::verifier::oms::authority as verifier;
 
 /// A WeightArtifact.
 ///
@@ -84,7 +85,7 @@ pub fn artifact(object: &DynamicObject) -> Result<Artifact, String> {
         digest: spec.manifest_digest,
         manifest,
         content,
-        signature: spec.signature,
+        signature: spec.signature.map(signature),
         locations,
         permitted: spec.permitted_environments.into_iter().map(|p| p.name).collect(),
         producers: spec
@@ -99,6 +100,16 @@ pub fn artifact(object: &DynamicObject) -> Result<Artifact, String> {
         effort,
         contact: spec.contact,
     })
+}
+
+/// A signature, each of its authorities read as the verifier will read it.
+fn signature(declared: crate::api::Signature) -> Signature {
+    let problem = |authority: &crate::api::Authority| {
+        let error = verifier::Authority::parse(&authority.json()).err()?;
+        Some(format!("spec.signature.authorities[{}] {error}", authority.name))
+    };
+    let problems = declared.authorities.iter().filter_map(problem).collect();
+    Signature { declared, problems }
 }
 
 /// A WeightEnvironment.

@@ -12,6 +12,9 @@ use crate::api::Mode;
 use crate::domain::World;
 use crate::domain::world::{ClaimName, DataSource, LocationSource, Settings};
 
+/// Of the type that people try most often besides ECDSA.
+const ED25519: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
+
 fn object(value: Value) -> DynamicObject {
     serde_json::from_value(value).unwrap()
 }
@@ -135,6 +138,36 @@ fn an_artifact_that_cannot_be_read_keeps_its_last_good_form_and_is_named() {
     assert!(it.1.artifacts.contains_key("x"));
     it.apply(Event::Apply(object(artifact("x", "Base"))));
     assert!(it.1.unreadable_artifacts.is_empty());
+}
+
+#[test]
+fn an_authority_that_the_verifier_cannot_use_is_named_with_its_field() {
+    let mut it = Pair::<ArtifactObject>::new();
+    let mut problems = |authority: Value| {
+        let mut signed = artifact("x", "Base");
+        signed["spec"]["signature"] = json!({"bundlePath": "model.sig", "authorities": [authority]});
+        it.apply(Event::Apply(object(signed)));
+        it.1.artifacts["x"].signature.clone().unwrap().problems
+    };
+    let key = include_str!("../../tests/golden/oms/reference/p256.pub");
+    assert_eq!(problems(json!({"name": "release", "publicKey": {"pem": key}})), Vec::<String>::new());
+    for (authority, expected) in [
+        (
+            json!({"name": "old", "publicKey": {"pem": ED25519}}),
+            "spec.signature.authorities[old] has a publicKey.pem that cannot be used: it is an Ed25519 key: OMS v1.0 signs with ECDSA on P-256, P-384 or P-521",
+        ),
+        (
+            json!({"name": "ca", "certificate": {"rootsPem": "-----BEGIN CERTIFICATE-----", "identity": "a@b"}}),
+            "spec.signature.authorities[ca] has a certificate.rootsPem that cannot be used: ",
+        ),
+        (
+            json!({"name": "ci", "sigstore": {"identity": "a@b", "issuer": "https://c", "trustedRoot": "{}"}}),
+            "spec.signature.authorities[ci] has a sigstore.trustedRoot that cannot be used: ",
+        ),
+    ] {
+        let found = problems(authority);
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{found:?}");
+    }
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn status(
     let absent: Vec<&str> =
         artifact.places().into_iter().filter(|name| !world.environments.contains_key(*name)).collect();
     let mut wanted = vec![
-        Wanted::yes("Accepted", "Accepted", "The declaration is in force."),
+        accepted(artifact),
         locations_resolved(&located),
         sealing::condition(artifact, &sealing::writers(context, artifact)),
         enforced(index_plan::enforced(world, artifact), context.in_force.artifact(&artifact.name)),
@@ -100,6 +100,20 @@ fn status(
         consumers: Some(consumers),
         verifications: Some(verifications),
         conditions: conditions::merge(&before.conditions, wanted, generation, Timestamp::now()),
+    }
+}
+
+fn accepted(artifact: &Artifact) -> Wanted {
+    const KIND: &str = "Accepted";
+    match artifact.signature.as_ref().map_or(&[][..], |signature| &signature.problems) {
+        [] => Wanted::yes(KIND, "Accepted", "The declaration is in force."),
+        problems => {
+            let text = format!(
+                "The weights are protected, and no pod can verify them (exit code 10): {}. Remedy: correct or remove the authority; the verifier reads all of them before it reads a file.",
+                problems.join("; ")
+            );
+            Wanted::no(KIND, "AuthorityUnusable", text)
+        }
     }
 }
 
@@ -225,6 +239,9 @@ fn ready(others: &[Wanted], absent: &[&str], left: &[String]) -> Wanted {
     if let Some(tampered) = others.iter().find(|other| other.kind == "Tampered" && other.holds()) {
         return Wanted::no("Ready", "Tampered", tampered.message.clone());
     }
+    if let Some(refused) = others.iter().find(|other| other.kind == "Accepted" && !other.holds()) {
+        return Wanted::no("Ready", refused.reason, refused.message.clone());
+    }
     if let Some(unresolved) = others.iter().find(|other| other.kind == "LocationsResolved" && !other.holds()) {
         return Wanted::no("Ready", unresolved.reason, unresolved.message.clone());
     }
@@ -255,7 +272,7 @@ mod tests {
     use super::*;
     use crate::domain::{
         BackendKey,
-        world::{ArtifactLocation, Claim, ClaimName, Volume},
+        world::{ArtifactLocation, Claim, ClaimName, Signature, Volume},
     };
 
     fn claim() -> ClaimName {
@@ -306,11 +323,10 @@ mod tests {
         assert!(condition.message.contains("it leads to v1:csi:ebs.csi.aws.com:vol-2 now"), "{}", condition.message);
     }
 
-    #[test]
-    fn verified_says_what_it_rests_on() {
-        let mut artifact = Artifact {
+    fn sealed() -> Artifact {
+        Artifact {
             name: "orion".into(),
-            digest: None,
+            digest: Some("sha256:0".into()),
             manifest: Manifest::Path("m".into()),
             signature: None,
             content: Default::default(),
@@ -320,7 +336,12 @@ mod tests {
             frozen: false,
             effort: None,
             contact: String::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn verified_says_what_it_rests_on() {
+        let mut artifact = Artifact { digest: None, ..sealed() };
         let count = |succeeded, failure: Option<&str>| Verifications {
             succeeded,
             failed: i32::from(failure.is_some()),
@@ -333,6 +354,21 @@ mod tests {
         assert!(good.holds() && good.message.contains("as kubelets reported it"), "{}", good.message);
         let bad = verified(&artifact, &count(1, Some("pod a/b: w.bin differs")));
         assert_eq!((bad.reason, bad.holds()), ("VerificationFailed", false));
+    }
+
+    #[test]
+    fn an_authority_that_cannot_be_used_is_a_condition() {
+        let mut artifact = sealed();
+        assert_eq!(accepted(&artifact).reason, "Accepted");
+        let declared = crate::api::Signature { bundle_path: "model.sig".into(), authorities: vec![], allow: vec![] };
+        let problems =
+            vec!["spec.signature.authorities[old] has a publicKey.pem that cannot be used: it is an RSA key".into()];
+        artifact.signature = Some(Signature { declared, problems });
+        let condition = accepted(&artifact);
+        assert_eq!((condition.reason, condition.holds()), ("AuthorityUnusable", false));
+        let (said, ready) = (condition.message.clone(), ready(&[condition], &[], &[]));
+        assert!(said.contains("authorities[old] has a publicKey.pem") && said.contains("Remedy: correct"), "{said}");
+        assert_eq!((ready.reason, ready.message), ("AuthorityUnusable", said));
     }
 
     #[test]

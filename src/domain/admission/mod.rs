@@ -179,6 +179,7 @@ fn inside(assessment: &Assessment<'_>, findings: &mut Findings) {
     download::rules(assessment, findings);
     verification::verifier(assessment, findings);
     verification::duration(assessment, findings);
+    verification::signatures(assessment, findings);
     verification::names(assessment, findings);
 }
 

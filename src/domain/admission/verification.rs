@@ -1,5 +1,7 @@
 //! WL-3xx and WL-601: weights are verified before they are read, and cannot change afterwards.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::assessment::Assessment;
@@ -142,6 +144,23 @@ pub(super) fn duration(assessment: &Assessment<'_>, findings: &mut Findings) {
             names.join(", "),
             seconds.div_ceil(60)
         ));
+    }
+}
+
+/// Says before the pod is made that no signature will be accepted.
+pub(super) fn signatures(assessment: &Assessment<'_>, findings: &mut Findings) {
+    if !assessment.verifies() {
+        return;
+    }
+    let artifacts: BTreeMap<&str, _> =
+        assessment.weights().map(|weights| (weights.artifact.name.as_str(), weights.artifact)).collect();
+    for (name, artifact) in artifacts {
+        for problem in artifact.signature.iter().flat_map(|signature| &signature.problems) {
+            findings.warn(format!(
+                "weightlock-verify will end with exit code 10: WeightArtifact {name:?}: {problem}. Ask {}.",
+                artifact.contact
+            ));
+        }
     }
 }
 

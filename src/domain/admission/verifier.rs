@@ -104,7 +104,7 @@ pub(super) fn plan<'a>(assessment: &Assessment<'a>) -> Plan<'a> {
                 plan.args.extend(["--formats".to_owned(), names.join(",")]);
             }
             if let Some(signature) = &artifact.signature {
-                plan.args.extend(signature_args(signature));
+                plan.args.extend(signature_args(&signature.declared));
             }
         }
     }
@@ -136,9 +136,7 @@ fn join(outer: &str, inner: &str) -> String {
 fn signature_args(signature: &Signature) -> Vec<String> {
     let mut args = vec!["--signature".to_owned(), signature.bundle_path.clone()];
     for authority in &signature.authorities {
-        // As a value, so that members stand in order. An authority has no member that could not be written.
-        let json = serde_json::to_value(authority).unwrap_or_default().to_string();
-        args.extend(["--authority".to_owned(), json]);
+        args.extend(["--authority".to_owned(), authority.json()]);
     }
     let mut allowed = signature.allow.clone();
     allowed.sort();

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::support::*;
 use crate::api::Mode;
-use crate::domain::world::{Effort, Manifest, World};
+use crate::domain::world::{self, Effort, Manifest, World};
 
 /// The pod as the mutation leaves it, then changed at a pointer.
 fn tampered(pointer: &str, value: Value) -> Value {
@@ -247,12 +247,14 @@ fn wl_302_the_signature_is_asked_for_as_the_artifact_says() {
         certificate: None,
         sigstore: None,
     };
-    let mut world = small();
-    world.artifacts.get_mut("orion").unwrap().signature = Some(Signature {
+    let declared = Signature {
         bundle_path: "model.sig".into(),
         authorities: vec![authority],
         allow: vec![SignatureAllowance::Symlinks, SignatureAllowance::IgnorePaths],
-    });
+    };
+    let mut world = small();
+    world.artifacts.get_mut("orion").unwrap().signature =
+        Some(world::Signature { declared: declared.clone(), problems: Vec::new() });
     let pod = shaped(&world, "serving", &server("orion"));
     let args = pod.pointer(&format!("{VERIFIER}/args")).unwrap().as_array().unwrap();
     let from = args.iter().position(|arg| arg == "--signature").unwrap();
@@ -269,5 +271,14 @@ fn wl_302_the_signature_is_asked_for_as_the_artifact_says() {
         &judge(&world, "serving", &set(pod.clone(), &format!("{VERIFIER}/args"), less.into())),
         &["WL-302"],
         "args",
+    );
+    // Whoever makes a pod hears it if an authority cannot be used.
+    world.artifacts.get_mut("orion").unwrap().signature =
+        Some(world::Signature { declared, problems: vec!["spec.signature.authorities[release] is no key".into()] });
+    assert_eq!(
+        judge(&world, "serving", &pod).warnings,
+        [
+            "weightlock-verify will end with exit code 10: WeightArtifact \"orion\": spec.signature.authorities[release] is no key. Ask weights-team@example.com."
+        ]
     );
 }
