@@ -5,6 +5,7 @@
 
 mod contents;
 mod cpus;
+mod keyless;
 mod layouts;
 mod memory;
 mod moving;
@@ -13,4 +14,5 @@ mod network;
 mod program;
 mod reasons;
 mod signatures;
+mod sigstore;
 mod volume;

@@ -18,7 +18,7 @@ use crate::volume::*;
 
 const P256: &str = include_str!("../golden/oms/reference/p256.pub");
 const P384: &str = include_str!("../golden/oms/reference/p384.pub");
-const FILES: &str = include_str!("../golden/oms/reference/files-sha256-p256.sig");
+pub const FILES: &str = include_str!("../golden/oms/reference/files-sha256-p256.sig");
 const BLAKE2B: &str = include_str!("../golden/oms/reference/files-blake2b-p256.sig");
 const BLAKE3: &str = include_str!("../golden/oms/reference/files-blake3-p256.sig");
 const SHARDS: &str = include_str!("../golden/oms/reference/shards-sha256-p256.sig");
@@ -31,7 +31,7 @@ fn weights() -> Vec<u8> {
 }
 
 /// The model that the golden bundles are of, with some of its files changed, sealed, and a bundle put beside it.
-fn model(bundle: &str, change: impl Fn(&mut Vec<(&str, Vec<u8>)>)) -> Volume {
+pub fn model(bundle: &str, change: impl Fn(&mut Vec<(&str, Vec<u8>)>)) -> Volume {
     let mut files = vec![
         ("a.b", b"dot\n".to_vec()),
         ("a/b", b"slash\n".to_vec()),

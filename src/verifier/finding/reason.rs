@@ -21,8 +21,16 @@ pub enum Reason {
     StatementInvalid,
     /// The signature is not of the payload beside it.
     SignatureInvalid,
-    /// The evidence of a transparency or certificate log does not hold.
+    /// The evidence of a transparency log cannot be read, or tells no time.
     TransparencyLog,
+    /// The proof that the transparency log includes the entry does not hold.
+    InclusionProof,
+    /// The transparency log did not sign its promise (SET) or its checkpoint.
+    LogSignature,
+    /// The entry of the transparency log is of another signature.
+    OtherLogEntry,
+    /// The certificate has no timestamp of a certificate log (SCT), or one that does not hold.
+    CertificateLog,
     /// The signature is of other files than the manifest lists.
     SignedOtherFiles,
     /// A certificate is not valid at the time that counts.
@@ -35,6 +43,8 @@ pub enum Reason {
     CertificateUsage,
     /// The certificate does not lead to a trusted root.
     UntrustedChain,
+    /// The evidence is of a log that the trusted root does not have.
+    UntrustedLog,
     /// Another key.
     UntrustedKey,
     /// No authority of the kind that the signature is of.
@@ -121,12 +131,17 @@ impl Reason {
             | Self::StatementInvalid
             | Self::SignatureInvalid
             | Self::TransparencyLog
+            | Self::InclusionProof
+            | Self::LogSignature
+            | Self::OtherLogEntry
+            | Self::CertificateLog
             | Self::SignedOtherFiles => exit::SIGNATURE_INVALID,
             Self::CertificateTime
             | Self::UntrustedIdentity
             | Self::UntrustedIssuer
             | Self::CertificateUsage
             | Self::UntrustedChain
+            | Self::UntrustedLog
             | Self::UntrustedKey
             | Self::UntrustedMethod => exit::UNTRUSTED_SIGNER,
             Self::SignedWithOldPredicate | Self::SignedWithSymlinks | Self::SignedWithIgnoredPaths => {
@@ -175,9 +190,12 @@ impl Reason {
             Self::BundleInvalid | Self::StatementInvalid => {
                 "sign the files again with a signer of OMS v1.0, such as `kubectl weightlock sign`"
             }
-            Self::SignatureInvalid | Self::TransparencyLog => {
-                "treat the bundle as forged: get it again from those who signed the weights"
-            }
+            Self::SignatureInvalid
+            | Self::TransparencyLog
+            | Self::InclusionProof
+            | Self::LogSignature
+            | Self::OtherLogEntry
+            | Self::CertificateLog => "treat the bundle as forged: get it again from those who signed the weights",
             Self::SignedOtherFiles => {
                 "get the signature that belongs to these files; if it was made over the manifest too, sign again with `kubectl weightlock sign`, which leaves it out"
             }
@@ -186,6 +204,9 @@ impl Reason {
             }
             Self::UntrustedIdentity | Self::UntrustedIssuer => {
                 "find out who signed; if it is meant, correct identity and issuer of the authority in the WeightArtifact"
+            }
+            Self::UntrustedLog => {
+                "find out which instance of Sigstore signed; if it is meant, set sigstore.trustedRoot of the authority in the WeightArtifact to its trusted root"
             }
             Self::CertificateUsage => {
                 "sign with a certificate for signing: key usage digitalSignature or extended key usage codeSigning, and no authority's"

@@ -10,8 +10,13 @@ use ring::signature as ring_signature;
 use sigstore_crypto::provider::HashContext;
 use sigstore_crypto::{CryptoProvider, SigningScheme};
 use sigstore_trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot};
-use sigstore_types::{Artifact, ArtifactDigest, HashAlgorithm, SignatureContent};
-use sigstore_verify::{CertificateError, Error, IdentityMatcher, VerificationPolicy, Verifier};
+use sigstore_types::{Artifact, ArtifactDigest, Bundle, HashAlgorithm, SignatureContent};
+use sigstore_verify::{
+    CertificateError, Error, IdentityMatcher, TransparencyLogError as LogError, VerificationPolicy, Verifier,
+    bundle::Error as FormError,
+};
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::bundle::Payload;
 use super::refusal::{Cause, Refusal};
@@ -116,13 +121,13 @@ pub fn verify(
     install_cryptography();
     let invalid = |problem: String| Refusal::new(Cause::BundleInvalid, problem);
     let text = std::str::from_utf8(text).map_err(|error| invalid(error.to_string()))?;
-    let bundle = sigstore_types::Bundle::from_json(text).map_err(|error| invalid(error.to_string()))?;
+    let bundle = Bundle::from_json(text).map_err(|error| invalid(error.to_string()))?;
     // What the library reads must be what was parsed and will be compared.
     match &bundle.content {
         SignatureContent::DsseEnvelope(envelope) if envelope.payload.as_bytes() == payload.statement() => {}
         _ => return Err(invalid("its payload is read in two ways".into())),
     }
-    let verifier = Verifier::new(&root.0).map_err(|error| refusal(&error))?;
+    let verifier = Verifier::new(&root.0).map_err(|error| refusal(&error, &bundle, root))?;
     let identity = match identity {
         uri if uri.contains(':') => IdentityMatcher::Uri(uri.into()),
         address if address.contains('@') => IdentityMatcher::Email(address.into()),
@@ -131,7 +136,8 @@ pub fn verify(
     let policy = VerificationPolicy::new(identity, issuer);
     let digest =
         ArtifactDigest::new(HashAlgorithm::Sha2256, subject.to_vec()).map_err(|error| invalid(error.to_string()))?;
-    let result = verifier.verify(Artifact::Digest(digest), &bundle, &policy).map_err(|error| refusal(&error))?;
+    let result =
+        verifier.verify(Artifact::Digest(digest), &bundle, &policy).map_err(|error| refusal(&error, &bundle, root))?;
     let complete = result.certificate_verified()
         && result.sct_verified()
         && result.tlog_verified()
@@ -139,23 +145,78 @@ pub fn verify(
     if complete { Ok(()) } else { Err(Refusal::new(Cause::TransparencyLog, "a check was left out")) }
 }
 
-fn refusal(error: &Error) -> Refusal {
+/// Why the library refuses, in the terms of reports. It says little of the cause of some errors, so the bundle is asked too:
+/// it was refused already, and nothing here accepts it.
+fn refusal(error: &Error, bundle: &Bundle, root: &Root) -> Refusal {
     let cause = match error {
         Error::IdentityMismatch { .. } => Cause::UntrustedIdentity,
         Error::IssuerMismatch { .. } => Cause::UntrustedIssuer,
         Error::Certificate(CertificateError::NotYetValid { .. } | CertificateError::Expired { .. }) => {
             Cause::CertificateTime
         }
+        Error::Certificate(CertificateError::ChainInvalid(_)) if logged_outside_validity(bundle) => {
+            Cause::CertificateTime
+        }
         Error::Certificate(CertificateError::ChainInvalid(_) | CertificateError::NoValidAuthority { .. }) => {
             Cause::UntrustedChain
         }
-        Error::Certificate(CertificateError::Sct(_)) | Error::TransparencyLog(_) | Error::Timestamp(_) => {
-            Cause::TransparencyLog
+        Error::TransparencyLog(LogError::IntegratedTime(_)) => Cause::CertificateTime,
+        Error::Certificate(CertificateError::Sct(_)) | Error::InvalidTrustRoot(_) => {
+            match names_unknown_certificate_log(bundle, root) {
+                true => Cause::UntrustedLog,
+                false => Cause::CertificateLog,
+            }
         }
+        Error::TransparencyLog(LogError::UnknownLog { .. }) => Cause::UntrustedLog,
+        Error::TransparencyLog(LogError::Checkpoint(_) | LogError::InclusionPromise(_)) => {
+            match names_unknown_log(bundle, root) {
+                true => Cause::UntrustedLog,
+                false => Cause::LogSignature,
+            }
+        }
+        Error::Bundle(FormError::MissingCheckpoint) => Cause::LogSignature,
+        Error::TransparencyLog(LogError::InclusionProof(_))
+        | Error::Bundle(
+            FormError::MissingInclusionProof(_)
+            | FormError::LogIndexOutOfRange { .. }
+            | FormError::CheckpointRootMismatch,
+        ) => Cause::InclusionProof,
+        Error::TransparencyLog(LogError::EntryMismatch(_)) => Cause::OtherLogEntry,
+        Error::TransparencyLog(_) | Error::Timestamp(_) => Cause::TransparencyLog,
         Error::SignatureInvalid(_) => Cause::SignatureInvalid,
         _ => Cause::BundleInvalid,
     };
     Refusal::new(cause, error.to_string())
+}
+
+fn leaf(bundle: &Bundle) -> Option<X509Certificate<'_>> {
+    X509Certificate::from_der(bundle.signing_certificate()?.as_bytes()).ok().map(|(_, leaf)| leaf)
+}
+
+/// Whether the log took an entry in when the certificate was not valid. The library checks that the log says so before it
+/// looks at the path.
+fn logged_outside_validity(bundle: &Bundle) -> bool {
+    let Some(leaf) = leaf(bundle) else { return false };
+    let (from, to) = (leaf.validity().not_before.timestamp(), leaf.validity().not_after.timestamp());
+    let mut times = bundle.verification_material.tlog_entries.iter().filter_map(|entry| entry.integrated_time);
+    times.any(|time| !(from..=to).contains(&time.as_second()))
+}
+
+/// Whether an entry names a log that the trusted root does not have.
+fn names_unknown_log(bundle: &Bundle, root: &Root) -> bool {
+    let known = |id: &[u8]| root.0.tlogs.iter().any(|log| log.log_id.key_id.as_bytes() == id);
+    bundle.verification_material.tlog_entries.iter().any(|entry| !known(entry.log_id.key_id.as_bytes()))
+}
+
+/// Whether the certificate was logged, and only in logs that the trusted root does not have.
+fn names_unknown_certificate_log(bundle: &Bundle, root: &Root) -> bool {
+    let known = |id: &[u8]| root.0.ctlogs.iter().any(|log| log.log_id.key_id.as_bytes() == id);
+    let Some(leaf) = leaf(bundle) else { return false };
+    let mut named = leaf.extensions().iter().filter_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::SCT(timestamps) => Some(timestamps),
+        _ => None,
+    });
+    named.any(|timestamps| timestamps.iter().all(|timestamp| !known(timestamp.id.key_id)))
 }
 
 #[cfg(test)]
