@@ -14,28 +14,28 @@ use crate::volume::{digest_args, findings, one, program};
 const REVISION: &str = "0123456789abcdef0123456789abcdef01234567";
 const OTHER: &str = "ffffffffffffffffffffffffffffffffffffffff";
 
-struct Cache {
-    dir: tempfile::TempDir,
-    target: Target,
+pub struct Cache {
+    pub dir: tempfile::TempDir,
+    pub target: Target,
 }
 
 impl Cache {
     /// A path within the repository directory.
-    fn path(&self, path: &str) -> PathBuf {
+    pub fn path(&self, path: &str) -> PathBuf {
         self.dir.path().join("hub/models--org--orion").join(path)
     }
 
-    fn snapshot(&self, path: &str) -> PathBuf {
+    pub fn snapshot(&self, path: &str) -> PathBuf {
         self.path(&format!("snapshots/{REVISION}/{path}"))
     }
 
-    fn link(&self, to: &str, name: &str) {
+    pub fn link(&self, to: &str, name: &str) {
         let at = self.snapshot(name);
         fs::create_dir_all(at.parent().unwrap()).unwrap();
         symlink(to, at).unwrap();
     }
 
-    fn findings(&self) -> Vec<(Reason, String)> {
+    pub fn findings(&self) -> Vec<(Reason, String)> {
         findings(&self.target)
     }
 
@@ -51,7 +51,7 @@ impl Cache {
 }
 
 /// A cache as `snapshot_download` leaves it, with refs, locks and marks, and its manifest inline.
-fn cache() -> Cache {
+pub fn cache() -> Cache {
     let dir = tempfile::tempdir().unwrap();
     let target = Target {
         signature: None,

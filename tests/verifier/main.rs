@@ -3,8 +3,11 @@
 // Helpers of tests fail as tests do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[cfg(feature = "operator")]
+mod cached;
 mod contents;
 mod cpus;
+mod golden;
 mod keyless;
 mod layouts;
 mod memory;
@@ -14,5 +17,7 @@ mod network;
 mod program;
 mod reasons;
 mod signatures;
+#[cfg(feature = "operator")]
+mod signing;
 mod sigstore;
 mod volume;
