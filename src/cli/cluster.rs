@@ -8,6 +8,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 
 use super::error::CliError;
+use crate::api::Mode;
 use crate::domain::world::{GpuPodsOutside, Settings};
 
 /// Which cluster, as with kubectl.
@@ -120,6 +121,13 @@ fn settings_of(arguments: &[String], own_namespace: &str) -> Option<Settings> {
                     _ => GpuPodsOutside::Warn,
                 };
             }
+            "--node-access" => {
+                let enforced = value.eq_ignore_ascii_case("enforce");
+                settings.node_access = if enforced { Mode::Enforce } else { Mode::Audit };
+            }
+            "--node-agent" => {
+                settings.node_agents.extend(value.split(',').filter_map(|agent| agent.parse().ok()));
+            }
             _ => {}
         }
     }
@@ -139,6 +147,8 @@ mod tests {
             "example.com/npu",
             "--gpu-resource=a.example.com/x,b.example.com/y",
             "--gpu-pods-outside-environments=Deny",
+            "--node-access=Enforce",
+            "--node-agent=monitoring/node-exporter",
             "--log=info",
         ];
         let settings = settings_of(&arguments.map(String::from), "wl").unwrap();
@@ -146,6 +156,8 @@ mod tests {
         let gpus: Vec<_> = settings.gpu_resources.iter().map(String::as_str).collect();
         assert_eq!(gpus, ["a.example.com/x", "b.example.com/y", "example.com/npu"]);
         assert_eq!((settings.gpu_pods_outside, settings.own_namespace.as_str()), (GpuPodsOutside::Deny, "wl"));
+        assert_eq!(settings.node_access, Mode::Enforce);
+        assert!(settings.is_node_agent("monitoring", "node-exporter") && settings.node_agents.len() == 1);
         assert_eq!(settings_of(&["webhook".into()], "wl"), None);
     }
 }

@@ -3,7 +3,6 @@
 use std::io::Write;
 
 use clap::Args;
-use serde_json::Value;
 
 use super::check::OutputFormat;
 use super::cluster::ConnectionArgs;
@@ -64,27 +63,10 @@ pub fn impact(world: &World, environments: &[String]) -> Result<Vec<Verdict>, Cl
             .iter()
             .any(|(environment, held)| chosen(environment) && held.members.iter().any(|m| m.namespace == *namespace));
         if member && !consumers::ended(pod) {
-            verdicts.push(judge(&enforced, &subject(namespace, name, pod)));
+            verdicts.push(judge(&enforced, &Subject::running_pod(namespace, name, pod)));
         }
     }
     Ok(verdicts)
-}
-
-/// The pod as it would be made again.
-fn subject(namespace: &str, name: &str, pod: &Value) -> Subject {
-    let mut pod = pod.clone();
-    if let Some(fields) = pod.as_object_mut() {
-        fields.remove("status");
-    }
-    Subject {
-        resource: "pods",
-        origin: String::new(),
-        kind: "Pod".into(),
-        namespace: namespace.into(),
-        name: name.into(),
-        object: pod,
-        claims: Vec::new(),
-    }
 }
 
 fn print(verdicts: &[Verdict], format: OutputFormat, out: &mut dyn Write) -> Result<(), CliError> {

@@ -4,6 +4,7 @@
 //! Exit codes: 0 for yes, 1 for "refused", 2 for an error; `digest` and `verify` have those of the verifier
 //! ([`crate::verifier::finding::exit`]).
 
+pub mod audit;
 pub mod check;
 pub mod clear;
 pub mod cluster;
@@ -46,6 +47,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Say which running pods the first Enforce would refuse. Exit code: 0 none, 1 some, 2 error.
     Impact(impact::ImpactArgs),
+    /// Say which running pods reach their node without being its agents. Exit code: 0 none, 1 some, 2 error.
+    Audit(audit::AuditArgs),
     /// Explain a rule, or list all of them.
     Explain {
         /// The rule, such as WL-101.
@@ -87,6 +90,7 @@ pub async fn run(cli: &Cli, console: &mut Console<'_>) -> Result<u8, CliError> {
             check::run(args, &cli.connection, console.input, console.out, console.err).await.map(refused)
         }
         Command::Impact(args) => impact::run(args, &cli.connection, console.out).await.map(refused),
+        Command::Audit(args) => audit::run(args, &cli.connection, console.out).await.map(refused),
         Command::Explain { rule } => {
             console.out.write_all(explain::explain(rule.as_deref())?.as_bytes())?;
             Ok(0)

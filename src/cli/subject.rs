@@ -28,6 +28,25 @@ pub struct Subject {
     pub claims: Vec<Value>,
 }
 
+impl Subject {
+    /// A pod that runs, as it would be made again.
+    pub fn running_pod(namespace: &str, name: &str, pod: &Value) -> Self {
+        let mut pod = pod.clone();
+        if let Some(fields) = pod.as_object_mut() {
+            fields.remove("status");
+        }
+        Self {
+            resource: "pods",
+            origin: String::new(),
+            kind: "Pod".into(),
+            namespace: namespace.into(),
+            name: name.into(),
+            object: pod,
+            claims: Vec::new(),
+        }
+    }
+}
+
 /// What an object would make; nothing if no rule decides on it. `namespace` is for objects that name none.
 ///
 /// # Errors

@@ -153,7 +153,7 @@ fn csi_disk(driver: &str, handle: &str) -> String {
 }
 
 /// Whether directory `outer` is `inner` or an ancestor of it. Both are canonical.
-fn holds(outer: &str, inner: &str) -> bool {
+pub(super) fn holds(outer: &str, inner: &str) -> bool {
     outer == "/" || inner == outer || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
 }
 

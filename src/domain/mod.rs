@@ -11,6 +11,7 @@ pub mod decision;
 pub mod index_plan;
 pub mod lookup;
 pub mod network;
+pub mod node;
 pub mod request;
 pub mod rules;
 pub mod webhook_scope;

@@ -41,8 +41,59 @@ pub struct Settings {
     pub gpu_resources: BTreeSet<String>,
     /// GPU pods outside every environment.
     pub gpu_pods_outside: GpuPodsOutside,
+    /// What becomes of pods that reach their node without being one of its agents: a warning, or a refusal.
+    pub node_access: Mode,
+    /// Whose pods may reach the node, besides those of kube-system and of Weightlock itself.
+    pub node_agents: BTreeSet<NodeAgent>,
     /// Namespace that Weightlock runs in.
     pub own_namespace: String,
+}
+
+/// A service account whose pods are agents of the node: storage and network drivers, collectors of logs and metrics.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeAgent {
+    /// Namespace.
+    pub namespace: String,
+    /// Name of the service account.
+    pub service_account: String,
+}
+
+impl std::str::FromStr for NodeAgent {
+    type Err = String;
+
+    /// Reads `NAMESPACE/SERVICEACCOUNT`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((namespace, account)) if !namespace.is_empty() && !account.is_empty() && !account.contains('/') => {
+                Ok(Self { namespace: namespace.into(), service_account: account.into() })
+            }
+            _ => Err(format!("{text:?} is no service account: write NAMESPACE/NAME")),
+        }
+    }
+}
+
+impl std::fmt::Display for NodeAgent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.service_account)
+    }
+}
+
+impl Settings {
+    /// The namespaces of the cluster's own pods and of ours. What is asked of all pods is not asked there.
+    pub fn cluster_namespaces(&self) -> [&str; 2] {
+        ["kube-system", &self.own_namespace]
+    }
+
+    /// Whether pods of this service account may reach their node.
+    pub fn is_node_agent(&self, namespace: &str, service_account: &str) -> bool {
+        let listed = |agent: &NodeAgent| agent.namespace == namespace && agent.service_account == service_account;
+        self.cluster_namespaces().contains(&namespace) || self.node_agents.iter().any(listed)
+    }
+
+    /// Whether there are such pods in this namespace.
+    pub fn has_node_agents(&self, namespace: &str) -> bool {
+        self.cluster_namespaces().contains(&namespace) || self.node_agents.iter().any(|a| a.namespace == namespace)
+    }
 }
 
 impl Default for Settings {
@@ -51,6 +102,8 @@ impl Default for Settings {
             verifier_image: "registry.invalid/weightlock/weightlock-verify:dev".into(),
             gpu_resources: BTreeSet::new(),
             gpu_pods_outside: GpuPodsOutside::Warn,
+            node_access: Mode::Audit,
+            node_agents: BTreeSet::new(),
             own_namespace: "weightlock-system".into(),
         }
     }

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use clap::{Args, ValueEnum};
 
-use crate::domain::world::{GpuPodsOutside, Settings};
+use crate::api::Mode;
+use crate::domain::world::{GpuPodsOutside, NodeAgent, Settings};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -57,6 +58,12 @@ pub struct InstallationArgs {
         ignore_case = true
     )]
     pub gpu_pods_outside_environments: OutsideRule,
+    /// What becomes of pods that reach their node and are none of its agents: Audit warns, Enforce refuses.
+    #[arg(long, env = "WEIGHTLOCK_NODE_ACCESS", value_enum, default_value = "Audit", ignore_case = true)]
+    pub node_access: NodeAccess,
+    /// A service account whose pods are agents of the node, as NAMESPACE/NAME. May be repeated; commas separate in the variable.
+    #[arg(long = "node-agent", env = "WEIGHTLOCK_NODE_AGENTS", value_delimiter = ',')]
+    pub node_agents: Vec<NodeAgent>,
     /// Namespace that Weightlock runs in.
     #[arg(long, env = "POD_NAMESPACE", default_value = "weightlock-system")]
     pub own_namespace: String,
@@ -74,6 +81,16 @@ pub enum OutsideRule {
     Deny,
 }
 
+/// What becomes of pods that reach their node and are none of its agents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum NodeAccess {
+    /// A warning, and a mark in the API server's audit log.
+    Audit,
+    /// They are refused.
+    Enforce,
+}
+
 impl InstallationArgs {
     /// The settings that the rules look at.
     pub fn settings(&self) -> Settings {
@@ -85,6 +102,11 @@ impl InstallationArgs {
                 OutsideRule::Warn => GpuPodsOutside::Warn,
                 OutsideRule::Deny => GpuPodsOutside::Deny,
             },
+            node_access: match self.node_access {
+                NodeAccess::Audit => Mode::Audit,
+                NodeAccess::Enforce => Mode::Enforce,
+            },
+            node_agents: self.node_agents.iter().cloned().collect(),
             own_namespace: self.own_namespace.clone(),
         }
     }
@@ -111,6 +133,9 @@ mod tests {
             "--verifier-image=registry.example.com/verify@sha256:0",
             "--gpu-resource=example.com/npu",
             "--gpu-pods-outside-environments=Deny",
+            "--node-access=Enforce",
+            "--node-agent=monitoring/node-exporter",
+            "--node-agent=rook-ceph/rook-csi",
             "--own-namespace=wl",
             "--pod-name=wl-0",
         ]);
@@ -119,7 +144,18 @@ mod tests {
         assert!(settings.gpu_resources.contains("example.com/npu"));
         assert_eq!(settings.gpu_pods_outside, GpuPodsOutside::Deny);
         assert_eq!(settings.own_namespace, "wl");
+        assert_eq!(settings.node_access, Mode::Enforce);
+        assert!(settings.is_node_agent("monitoring", "node-exporter") && settings.is_node_agent("wl", "any"));
+        assert!(!settings.is_node_agent("monitoring", "default") && settings.has_node_agents("monitoring"));
         assert_eq!(cli.process.instance(), "wl-0");
+    }
+
+    #[test]
+    fn a_node_agent_is_a_namespace_and_a_name() {
+        for wrong in ["monitoring", "/x", "monitoring/", "a/b/c"] {
+            let error = Cli::try_parse_from(["weightlock", "--verifier-image=x", &format!("--node-agent={wrong}")]);
+            assert!(error.err().unwrap().to_string().contains("write NAMESPACE/NAME"), "{wrong}");
+        }
     }
 
     #[test]

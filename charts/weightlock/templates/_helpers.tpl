@@ -26,6 +26,10 @@ app.kubernetes.io/component: {{ .component }}
 {{- define "weightlock.settings" -}}
 - --verifier-image={{ include "weightlock.image" .Values.verifier.image }}
 - --gpu-pods-outside-environments={{ .Values.gpuPodsOutsideEnvironments }}
+- --node-access={{ .Values.nodeAccess }}
+{{- range .Values.nodeAgents }}
+- --node-agent={{ .namespace }}/{{ .serviceAccount }}
+{{- end }}
 {{- range .Values.gpuResources }}
 - --gpu-resource={{ . }}
 {{- end }}

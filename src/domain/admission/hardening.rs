@@ -4,26 +4,11 @@ use super::assessment::Assessment;
 use super::pod::{Container, Object, is_true, object, strings, text};
 use super::text::{Findings, quoted};
 use super::verifier::{drops, is_ours};
+use crate::domain::node;
 use crate::domain::rules::Rule;
 
 /// Capabilities that may be added.
 const ADDABLE: &[&str] = &["NET_BIND_SERVICE"];
-
-/// Capabilities with which a container reaches other pods of its node, or what guards it. Those that containers have
-/// anyway are not among them.
-const REACHING: &[&str] = &[
-    "ALL",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-    "DAC_READ_SEARCH",
-    "NET_ADMIN",
-    "PERFMON",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_MODULE",
-    "SYS_PTRACE",
-    "SYS_RAWIO",
-];
 
 /// Whom a violation is about.
 struct Who {
@@ -69,7 +54,7 @@ pub(super) fn reach(assessment: &Assessment<'_>, findings: &mut Findings) {
         let Some(security) = container.security() else { continue };
         let subject = format!("{} {}", container.kind.noun(), quoted(container.name));
         privilege(&subject, NEIGHBOUR, security, findings);
-        let reaching = added(security, |capability| REACHING.contains(&capability));
+        let reaching = added(security, |name| node::CAPABILITIES.contains(&name) || name == node::NETWORK_CAPABILITY);
         if !reaching.is_empty() {
             findings.add(
                 Rule::AddedCapability,
@@ -173,10 +158,7 @@ fn capabilities(subject: &str, security: &Object, findings: &mut Findings) {
 /// as the kernel has it, without `CAP_`.
 fn added(security: &Object, of_kind: impl Fn(&str) -> bool) -> String {
     let added = object(security, "capabilities").map(|c| strings(c, "add")).unwrap_or_default();
-    let found = added.into_iter().filter(|capability| {
-        let upper = capability.to_ascii_uppercase();
-        of_kind(upper.strip_prefix("CAP_").unwrap_or(&upper))
-    });
+    let found = added.into_iter().filter(|name| of_kind(&node::capability(name)));
     found.map(quoted).collect::<Vec<_>>().join(", ")
 }
 

@@ -1,44 +1,14 @@
 //! WL-1xx: where weights may be, and what may be mounted beside them.
 
 use super::assessment::Assessment;
-use super::pod::Volume;
+use super::pod::{Volume, object, text};
 use super::text::{Findings, quoted};
 use super::volumes::Content;
 use crate::api::{PersistentWrites, UnregisteredReads};
 use crate::domain::backend::BackendKey;
+use crate::domain::node;
 use crate::domain::rules::{COPY_REMEDY, Rule};
 use crate::domain::world::Artifact;
-
-/// Directories and sockets of a node through which the volumes of all its pods can be read, or programs and pods be
-/// started that nobody admits.
-const NODE_DIRECTORIES: &[&str] = &[
-    "/dev",
-    "/etc/cni",
-    "/etc/cron.d",
-    "/etc/crontab",
-    "/etc/kubernetes",
-    "/etc/ld.so.preload",
-    "/etc/systemd",
-    "/opt/cni",
-    "/proc",
-    "/root",
-    "/run/containerd",
-    "/run/cri-dockerd.sock",
-    "/run/crio",
-    "/run/dbus",
-    "/run/docker.sock",
-    "/run/k3s",
-    "/run/nri",
-    "/run/systemd",
-    "/var/lib/containerd",
-    "/var/lib/containers",
-    "/var/lib/docker",
-    "/var/lib/k0s",
-    "/var/lib/kubelet",
-    "/var/lib/rancher",
-    "/var/snap/microk8s",
-    "/var/spool/cron",
-];
 
 /// Which artifacts are mounted, and whether they may be here.
 pub(super) fn artifacts(assessment: &Assessment<'_>, findings: &mut Findings) {
@@ -131,7 +101,7 @@ pub(super) fn volumes(assessment: &Assessment<'_>, findings: &mut Findings) {
                     }
                 }
                 Content::Storage { via, key, artifacts } => {
-                    node_storage(&subject, via, key, findings);
+                    node_storage(&subject, via, path_on_node(volume, key), findings);
                     if artifacts.is_empty()
                         && let Some(why) = assessment.world.unreadable()
                     {
@@ -148,11 +118,15 @@ pub(super) fn volumes(assessment: &Assessment<'_>, findings: &mut Findings) {
     }
 }
 
-fn node_storage(subject: &str, via: &str, key: &BackendKey, findings: &mut Findings) {
-    if key.host_path().is_none() {
-        return;
-    }
-    if let Some(directory) = NODE_DIRECTORIES.iter().find(|directory| BackendKey::host(directory).overlaps(key)) {
+/// The path on the node that a volume is. One that the pod names itself is taken as it is spelled: what lies behind
+/// `/proc/PID/root` depends on the process.
+fn path_on_node<'a>(volume: &'a Volume<'_>, key: &'a BackendKey) -> Option<&'a str> {
+    let inline = object(volume.raw, "hostPath").and_then(|source| text(source, "path"));
+    key.host_path().map(|path| inline.unwrap_or(path))
+}
+
+fn node_storage(subject: &str, via: &str, path: Option<&str>, findings: &mut Findings) {
+    if let Some(directory) = path.and_then(|path| node::directory(path, &[])) {
         findings.add(
             Rule::NodeStorage,
             format!("{subject} ({via}) reaches {directory} of the node, and through it the volumes of all its pods."),

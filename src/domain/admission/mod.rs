@@ -9,6 +9,7 @@ mod download;
 mod gpu;
 mod hardening;
 mod identity;
+mod node_access;
 mod pod;
 mod running;
 mod sealing;
@@ -77,7 +78,7 @@ pub fn decide(world: &World, request: &Request<'_>) -> Decision {
             synced(world, &mut findings, |f| {
                 let namespace = rule(world, request, f);
                 if world.membership(namespace).environment().is_some_and(|e| !e.enforces_admission()) {
-                    f.audit(|rule| rule == Rule::Malformed);
+                    f.audit(|rule| matches!(rule, Rule::Malformed | Rule::NodeAccess));
                 }
             });
         }
@@ -144,6 +145,7 @@ fn create(world: &World, request: &Request<'_>, findings: &mut Findings) {
     };
     let Some(environment) = assessment.environment() else {
         outside(&assessment, findings);
+        node_access::pod(&assessment, findings);
         return;
     };
     if environment.modes.admission == Mode::Enforce {
@@ -160,6 +162,9 @@ fn create(world: &World, request: &Request<'_>, findings: &mut Findings) {
     // A namespace that was made again is not the one that the environment is to be lenient with.
     let recreated = matches!(assessment.membership, Membership::Recreated { .. });
     findings.audit(|rule| rule == Rule::Malformed || (recreated && rule == Rule::NamespaceNotPinned));
+    // From there weights of any pod of the node are reached, whatever the mode of this environment is. Where it is
+    // enforced, its own rules say as much.
+    node_access::pod(&assessment, findings);
 }
 
 fn inside(assessment: &Assessment<'_>, findings: &mut Findings) {

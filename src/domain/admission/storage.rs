@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::node_access;
 use super::pod::{Object, object, text};
 use super::text::{Findings, quoted};
 use super::volumes::data_source;
@@ -43,12 +44,15 @@ pub(super) fn claim<'a>(world: &World, request: &Request<'a>, findings: &mut Fin
     request.namespace
 }
 
-/// A PersistentVolume: its storage, if it is for a claim. One for nobody is decided when it is bound. Returns the
+/// A PersistentVolume: whether it is the node itself, and its storage, if it is for a claim. That of one for nobody is
+/// decided when it is bound. Returns the
 /// namespace it concerns, empty for none.
 pub(super) fn volume<'a>(world: &World, request: &Request<'a>, findings: &mut Findings) -> &'a str {
     let Some(spec) = spec(request, findings) else { return "" };
-    let Some(reference) = object(spec, "claimRef") else { return "" };
-    let namespace = text(reference, "namespace").unwrap_or_default();
+    let reference = object(spec, "claimRef");
+    let namespace = reference.and_then(|reference| text(reference, "namespace")).unwrap_or_default();
+    node_access::volume(world, request.name, spec, namespace, findings);
+    let Some(reference) = reference else { return "" };
     let Ok(key) = backend::of_volume_source(&Value::Object(spec.clone())) else { return namespace };
     let claim = format!("{namespace}/{}", text(reference, "name").unwrap_or_default());
     elsewhere(world, &key, namespace, &format!("the volume is for PVC {}", quoted(&claim)), findings);

@@ -28,6 +28,8 @@ pub enum Rule {
     RegisteredStorageElsewhere,
     /// A directory of the node through which every volume of the node can be read.
     NodeStorage,
+    /// The node itself is reached by a pod that is none of its agents.
+    NodeAccess,
     /// A persistent volume that is no registered artifact.
     UnregisteredRead,
     /// A persistent volume that can be written to.
@@ -179,6 +181,7 @@ const ALL: &[Rule] = &[
     Rule::UnresolvedVolume,
     Rule::RegisteredStorageElsewhere,
     Rule::NodeStorage,
+    Rule::NodeAccess,
     Rule::UnregisteredRead,
     Rule::PersistentWrite,
     Rule::HostNamespace,

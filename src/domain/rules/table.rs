@@ -89,6 +89,15 @@ pub(super) fn describe(rule: Rule) -> &'static Description {
             rings: WEBHOOK,
             aspect: Aspect::Admission,
         },
+        Rule::NodeAccess => &Description {
+            id: "WL-114",
+            title: "The node itself is reached",
+            summary: "A pod reaches its node, and through it the weights of every pod that runs there: by a hostPath of a directory through which the volumes of all its pods can be read (as WL-113), by the process namespace of the node, by privilege, or by a capability that reaches other processes (ALL, BPF, CHECKPOINT_RESTORE, DAC_READ_SEARCH, PERFMON, SYS_ADMIN, SYS_BOOT, SYS_MODULE, SYS_PTRACE, SYS_RAWIO; NET_ADMIN with hostNetwork). Or a PersistentVolume is such a directory. It is asked in every namespace but kube-system and Weightlock's own. Service accounts that the chart's nodeAgents lists may. The chart's nodeAccess says whether it is warned of (Audit) or refused (Enforce): docs/node-access.md.",
+            remedy: "Remove <what reaches the node>. A storage or network driver, or a collector of logs or metrics, is listed in nodeAgents of the chart; kubectl weightlock audit --suggest prints that value from what runs.",
+            example: "spec.volumes[].hostPath.path: /var/lib/kubelet/pods in a namespace of no environment",
+            rings: &[Ring::ApiServer],
+            aspect: Aspect::Always,
+        },
         Rule::UnregisteredRead => &Description {
             id: "WL-120",
             title: "Unregistered volume",

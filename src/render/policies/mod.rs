@@ -5,6 +5,7 @@
 //! matches (`parameterNotFoundAction: Deny`) instead of being skipped.
 
 mod cel;
+mod node;
 mod pods;
 mod protection;
 mod source;
@@ -66,6 +67,8 @@ fn all(settings: &Settings, enforced: Vec<String>) -> Vec<Policy> {
         pods::volumes(settings),
         pods::connections(),
         pods::node_connections(),
+        node::pods(settings),
+        node::volumes(settings),
     ];
     all.extend(pods::gpus(settings));
     all.extend(pods::statuses(enforced));
@@ -131,8 +134,8 @@ impl Namespaces {
 struct Policy {
     name: &'static str,
     parameter: Parameter,
-    /// `Deny` or `Warn`.
-    action: &'static str,
+    /// `Deny`, or `Warn`, or that and `Audit`, which marks the request in the API server's audit log.
+    actions: &'static [&'static str],
     rules: Vec<NamedRuleWithOperations>,
     /// Namespaces, by name, to which it applies.
     scope: Namespaces,
@@ -187,7 +190,7 @@ impl Policy {
                     parameter_not_found_action: Some("Deny".into()),
                     ..ParamRef::default()
                 }),
-                validation_actions: Some(vec![self.action.into()]),
+                validation_actions: Some(self.actions.iter().map(ToString::to_string).collect()),
                 ..ValidatingAdmissionPolicyBindingSpec::default()
             }),
         };
@@ -202,7 +205,7 @@ impl Policy {
 
 /// Where the pods that keep the cluster and Weightlock running are: a parameter that is lost must not stop them.
 fn cluster_namespaces(settings: &Settings) -> Vec<String> {
-    vec!["kube-system".into(), settings.own_namespace.clone()]
+    settings.cluster_namespaces().map(String::from).to_vec()
 }
 
 fn rule(group: &str, versions: &[&str], resources: &[&str], operations: &[&str]) -> NamedRuleWithOperations {
@@ -295,6 +298,21 @@ mod tests {
             (selector[0].operator.as_str(), selector[0].values.clone().unwrap()),
             ("In", vec!["llm".to_string()])
         );
+    }
+
+    #[test]
+    fn who_reaches_a_node_is_asked_without_a_parameter_and_as_the_installation_has_it() {
+        for (mode, expected) in [(Mode::Audit, &["Warn", "Audit"][..]), (Mode::Enforce, &["Deny"][..])] {
+            let settings = Settings { node_access: mode, ..Settings::default() };
+            let ring = ring(&settings, shards(2));
+            for name in ["weightlock-node-pods", "weightlock-node-volumes"] {
+                let bound: Vec<_> = ring.bindings.iter().filter_map(|b| b.spec.as_ref()).collect();
+                let bound: Vec<_> = bound.into_iter().filter(|s| s.policy_name.as_deref() == Some(name)).collect();
+                assert_eq!(bound.len(), 1, "{name}");
+                assert!(bound[0].param_ref.is_none(), "{name}");
+                assert_eq!(bound[0].validation_actions.as_deref().unwrap(), expected, "{name}");
+            }
+        }
     }
 
     #[test]

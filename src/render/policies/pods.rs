@@ -60,7 +60,7 @@ pub fn volumes(settings: &Settings) -> Policy {
     Policy {
         name: "pods",
         parameter: Parameter::EveryShard,
-        action: "Deny",
+        actions: &["Deny"],
         rules: vec![
             // The volumes of a pod never change, so other updates of it (labels, finalizers) are not asked about.
             rule("", &["v1"], &["pods"], &["CREATE"]),
@@ -98,7 +98,7 @@ pub fn connections() -> Policy {
     Policy {
         name: "connections",
         parameter: Parameter::FirstShard,
-        action: "Deny",
+        actions: &["Deny"],
         rules: vec![rule(
             "",
             &["v1"],
@@ -124,7 +124,7 @@ pub fn node_connections() -> Policy {
     Policy {
         name: "node-connections",
         parameter: Parameter::FirstShard,
-        action: "Deny",
+        actions: &["Deny"],
         rules: vec![rule("", &["v1"], &["nodes/proxy"], &["CONNECT"])],
         scope: Namespaces::Except(vec![]),
         variables: vec![
@@ -168,7 +168,7 @@ pub fn statuses(enforced: Vec<String>) -> Option<Policy> {
     Some(Policy {
         name: "pod-statuses",
         parameter: Parameter::None,
-        action: "Deny",
+        actions: &["Deny"],
         rules: vec![rule("", &["v1"], &["pods/status"], &["UPDATE"])],
         scope: Namespaces::Only(enforced),
         variables: vec![
@@ -197,10 +197,10 @@ pub fn statuses(enforced: Vec<String>) -> Option<Policy> {
 
 /// A pod that asks for a GPU outside every environment is warned of or refused, as the installation says.
 pub fn gpus(settings: &Settings) -> Option<Policy> {
-    let action = match settings.gpu_pods_outside {
+    let actions: &[&str] = match settings.gpu_pods_outside {
         GpuPodsOutside::Allow => return None,
-        GpuPodsOutside::Warn => "Warn",
-        GpuPodsOutside::Deny => "Deny",
+        GpuPodsOutside::Warn => &["Warn"],
+        GpuPodsOutside::Deny => &["Deny"],
     };
     let rule_text = Rule::GpuPodOutside.describe();
     let mut variables = cel::membership();
@@ -220,7 +220,7 @@ pub fn gpus(settings: &Settings) -> Option<Policy> {
     Some(Policy {
         name: "gpu-pods",
         parameter: Parameter::FirstShard,
-        action,
+        actions,
         rules: vec![rule("", &["v1"], &["pods"], &["CREATE"])],
         scope: Namespaces::Except(cluster_namespaces(settings)),
         variables,

@@ -11,7 +11,7 @@ pub fn definitions() -> Policy {
     Policy {
         name: "protect-definitions",
         parameter: Parameter::None,
-        action: "Deny",
+        actions: &["Deny"],
         rules: vec![rule("apiextensions.k8s.io", &["*"], &["customresourcedefinitions"], &["DELETE"])],
         scope: Namespaces::Except(vec![]),
         variables: vec![],
@@ -32,7 +32,7 @@ pub fn index(settings: &Settings) -> Policy {
     Policy {
         name: "protect-index",
         parameter: Parameter::None,
-        action: "Deny",
+        actions: &["Deny"],
         rules: vec![rule(GROUP, &["*"], &["weightindexes"], &["CREATE", "UPDATE", "DELETE"])],
         scope: Namespaces::Except(vec![]),
         variables: vec![],
@@ -56,7 +56,7 @@ pub fn incidents(settings: &Settings) -> Policy {
     Policy {
         name: "protect-incidents",
         parameter: Parameter::None,
-        action: "Deny",
+        actions: &["Deny"],
         rules: vec![rule(GROUP, &["*"], &["weightincidents"], &["CREATE", "UPDATE"])],
         scope: Namespaces::Except(vec![]),
         variables: vec![],

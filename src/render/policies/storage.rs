@@ -49,7 +49,7 @@ pub fn volumes() -> Policy {
     Policy {
         name: "volumes",
         parameter: Parameter::EveryShard,
-        action: "Deny",
+        actions: &["Deny"],
         rules: vec![rule("", &["v1"], &["persistentvolumes"], &["CREATE", "UPDATE"])],
         scope: Namespaces::Except(vec![]),
         variables,
@@ -134,7 +134,7 @@ pub fn claims() -> Policy {
     Policy {
         name: "claims",
         parameter: Parameter::EveryShard,
-        action: "Deny",
+        actions: &["Deny"],
         rules: vec![rule("", &["v1"], &["persistentvolumeclaims"], &["CREATE", "UPDATE"])],
         scope: Namespaces::Except(vec![]),
         variables,
@@ -150,7 +150,7 @@ pub fn snapshots() -> Policy {
     Policy {
         name: "snapshots",
         parameter: Parameter::EveryShard,
-        action: "Deny",
+        actions: &["Deny"],
         rules: vec![rule("snapshot.storage.k8s.io", &["*"], &["volumesnapshots"], &["CREATE"])],
         scope: Namespaces::Except(vec![]),
         variables: cel::membership(),
@@ -185,7 +185,7 @@ pub fn snapshot_contents() -> Policy {
     Policy {
         name: "snapshot-contents",
         parameter: Parameter::EveryShard,
-        action: "Deny",
+        actions: &["Deny"],
         rules: vec![rule("snapshot.storage.k8s.io", &["*"], &["volumesnapshotcontents"], &["CREATE", "UPDATE"])],
         scope: Namespaces::Except(vec![]),
         variables,

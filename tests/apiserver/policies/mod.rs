@@ -6,6 +6,7 @@ mod connections;
 mod facts;
 mod fixture;
 mod gpus;
+mod nodes;
 mod pods;
 mod protection;
 mod snapshots;

@@ -29,10 +29,12 @@ fn rule_of_pods(id: &str, pointer: &str, value: &Value, fact: &str) {
     } else {
         passes(&decision);
     }
-    // Where there is no environment the webhook is not called.
+    // Where there is no environment the webhook is not called. What reaches the node is warned of: WL-114.
     let mut outside = set(neighbour, "/spec/volumes", json!([]));
     outside["spec"]["containers"][0]["volumeMounts"] = json!([]);
-    passes(&admit(&world, "research", &outside));
+    let decision = admit(&world, "research", &outside);
+    assert!(decision.allowed(), "{:?}", decision.violations);
+    assert!(decision.warnings.iter().all(|warning| warning.starts_with("[WL-114] ")), "{:?}", decision.warnings);
 }
 
 /// As [`rule_of_pods`], for a field of a security context: also in an init container, a sidecar, and outside environments.

@@ -287,6 +287,7 @@ fn wl_113_the_nodes_own_directories() {
         "/var/run/docker.sock",
         "/etc/kubernetes/manifests",
         "/proc/1/root/var/lib/kubelet/pods",
+        "/proc/4711/root/models",
         "/var/run/containerd",
         "/var/run/nri/nri.sock",
         "/etc/systemd/system",
@@ -298,7 +299,10 @@ fn wl_113_the_nodes_own_directories() {
     for path in ["/srv/cache", "/etc/localtime", "/opt/models", "/run/cache"] {
         passes(&admit(&small(), "serving", &host(path)));
     }
-    passes(&admit(&small(), "research", &host("/var/lib/kubelet")));
+    let storage = "/var/lib/rancher/k3s/storage/pvc-1";
+    passes(&admit(&small(), "serving", &host(storage)));
+    // Elsewhere WL-114 says so.
+    assert!(admit(&small(), "research", &host("/var/lib/kubelet")).allowed());
 }
 
 fn with_second(claim: &str, read_only: bool) -> serde_json::Value {

@@ -9,6 +9,7 @@ mod download;
 mod hardening;
 mod identity;
 mod modes;
+mod node_access;
 mod properties;
 mod running;
 mod sealing;

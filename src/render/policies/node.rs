@@ -1,0 +1,196 @@
+//! Only the node's own agents reach a node: WL-114. What reaches it, and who its agents are, stands in the policies
+//! themselves, so that they need no parameter: one that is lost would stop pods that have no business with weights.
+
+use super::{Namespaces, Parameter, Policy, cel, cluster_namespaces, rule};
+use crate::api::Mode;
+use crate::domain::Rule;
+use crate::domain::node::{CAPABILITIES, DIRECTORIES, HARMLESS, NETWORK_CAPABILITY, VOLUMES};
+use crate::domain::world::Settings;
+
+/// Pods that reach their node run as one of its agents.
+pub fn pods(settings: &Settings) -> Policy {
+    let security = |path: &str| format!("has({path}.securityContext) ? dyn({path}.securityContext) : dyn({{}})");
+    let containers = |list: &str| {
+        format!(
+            "(has(object.spec.{list}) ? object.spec.{list}.map(c, {{'name': dyn(string(c.name)), 'security': {}}}) : [])",
+            security("c")
+        )
+    };
+    let is_true = |field: &str| format!("(has(object.spec.{field}) && object.spec.{field})");
+    let host_process = |of: &str| {
+        format!(
+            "has({of}.windowsOptions) && has({of}.windowsOptions.hostProcess) && {of}.windowsOptions.hostProcess == true"
+        )
+    };
+    let agents: Vec<String> = settings.node_agents.iter().map(ToString::to_string).collect();
+    let variables = vec![
+        (
+            "account",
+            "request.namespace + '/' + (has(object.spec.serviceAccountName) && object.spec.serviceAccountName != '' ? object.spec.serviceAccountName : 'default')".to_string(),
+        ),
+        ("agent", format!("variables.account in {}", literals(agents.iter().map(String::as_str)))),
+        ("pod", security("object.spec")),
+        ("containers", ["containers", "initContainers", "ephemeralContainers"].map(containers).join(" + ")),
+        (
+            "paths",
+            format!(
+                "has(object.spec.volumes) ? object.spec.volumes.filter(v, has(v.hostPath)).map(v, {{'name': string(v.name), 'raw': string(v.hostPath.path), 'path': {}}}) : []",
+                cel::host_path("v.hostPath.path")
+            ),
+        ),
+        (
+            "capabilities",
+            format!(
+                "{} + ({} ? [{}] : [])",
+                literals(CAPABILITIES.iter().copied()),
+                is_true("hostNetwork"),
+                cel::literal(NETWORK_CAPABILITY)
+            ),
+        ),
+        (
+            "adding",
+            "variables.containers.filter(c, has(c.security.capabilities) && has(c.security.capabilities.add)).map(c, {'name': dyn(c.name), 'added': dyn(c.security.capabilities.add.filter(a, a.upperAscii().replace('CAP_', '') in variables.capabilities))}).filter(c, size(c.added) > 0)".to_string(),
+        ),
+    ];
+    let remedy = "' Remedy: remove it; or, if this is an agent of the node, have service account \"' + variables.account + '\" listed in nodeAgents of Weightlock\\'s chart.'";
+    let of_containers = |condition: &str, text: &str| {
+        format!(
+            "variables.containers.filter(c, {condition}).map(c, {} + 'container \"' + c.name + '\" {text}' + {remedy})",
+            tag()
+        )
+    };
+    let of_pod =
+        |condition: &str, text: &str| format!("({condition} ? [{} + 'the pod {text}' + {remedy}] : [])", tag());
+    let process = "is a process of its node (securityContext.windowsOptions.hostProcess).";
+    let lists = [
+        format!(
+            "variables.paths.filter(v, {}).map(v, {} + 'volume \"' + v.name + '\" (hostPath \"' + v.raw + '\") {} + {remedy})",
+            reaches("v.path"),
+            tag(),
+            reached("v.path")
+        ),
+        of_pod(
+            &is_true("hostPID"),
+            "uses the process namespace of its node (hostPID), and so reaches the files of every process there.",
+        ),
+        of_pod(&host_process("variables.pod"), process),
+        of_containers(
+            "has(c.security.privileged) && c.security.privileged == true",
+            "is privileged, and so reaches all of its node.",
+        ),
+        of_containers(&host_process("c.security"), process),
+        format!(
+            "variables.adding.map(c, {} + 'container \"' + c.name + '\" adds \"' + c.added.join('\", \"') + '\", and so reaches beyond its pod on the node.' + {remedy})",
+            tag()
+        ),
+    ];
+    Policy {
+        name: "node-pods",
+        parameter: Parameter::None,
+        actions: actions(settings),
+        rules: vec![
+            rule("", &["v1"], &["pods"], &["CREATE"]),
+            rule("", &["v1"], &["pods/ephemeralcontainers"], &["UPDATE"]),
+        ],
+        scope: Namespaces::Except(cluster_namespaces(settings)),
+        variables,
+        violations: format!("variables.agent ? [] : {}", lists.join(" + ")),
+        fallback: fallback("this pod reaches its node, and is none of its agents"),
+    }
+}
+
+/// No PersistentVolume is a directory of the node that reaches all others, but for namespaces with agents of the node.
+pub fn volumes(settings: &Settings) -> Policy {
+    let namespaces: std::collections::BTreeSet<&str> = settings
+        .cluster_namespaces()
+        .into_iter()
+        .chain(settings.node_agents.iter().map(|agent| agent.namespace.as_str()))
+        .collect();
+    let source = |field: &str| {
+        format!(
+            "(has(object.spec.{field}) ? [{{'raw': '{field} \"' + object.spec.{field}.path + '\"', 'path': {}}}] : [])",
+            cel::host_path(&format!("object.spec.{field}.path"))
+        )
+    };
+    Policy {
+        name: "node-volumes",
+        parameter: Parameter::None,
+        actions: actions(settings),
+        rules: vec![rule("", &["v1"], &["persistentvolumes"], &["CREATE", "UPDATE"])],
+        scope: Namespaces::Except(vec![]),
+        variables: vec![
+            (
+                "destination",
+                "has(object.spec.claimRef) && has(object.spec.claimRef.namespace) ? object.spec.claimRef.namespace : ''".into(),
+            ),
+            // What is as it was may stay: status, finalizers and labels of a volume can always be written.
+            (
+                "asked",
+                format!(
+                    "!(variables.destination in {}) && (request.operation == 'CREATE' || (has(object.spec.claimRef) && (!has(oldObject.spec.claimRef) || object.spec.claimRef != oldObject.spec.claimRef)))",
+                    literals(namespaces)
+                ),
+            ),
+            ("name", "has(object.metadata.name) ? object.metadata.name : object.metadata.generateName".into()),
+            ("paths", format!("{} + {}", source("hostPath"), source("local"))),
+        ],
+        violations: format!(
+            "!variables.asked ? [] : variables.paths.filter(v, {}).map(v, {} + 'PersistentVolume \"' + variables.name + '\" (' + v.raw + ') {} + ' Remedy: use a directory of its own; or reserve the volume, by spec.claimRef, for a namespace that nodeAgents of Weightlock\\'s chart lists.')",
+            reaches("v.path"),
+            tag(),
+            reached("v.path")
+        ),
+        fallback: fallback("this PersistentVolume is a directory of the node that reaches the volumes of all its pods"),
+    }
+}
+
+fn actions(settings: &Settings) -> &'static [&'static str] {
+    match settings.node_access {
+        Mode::Audit => &["Warn", "Audit"],
+        Mode::Enforce => &["Deny"],
+    }
+}
+
+/// Whether one of two paths is or holds the other.
+fn overlap(path: &str, directory: &str) -> String {
+    format!(
+        "({path} == '/' || {path} == {directory} || {path}.startsWith({directory} + '/') || {directory}.startsWith({path} + '/'))"
+    )
+}
+
+/// Whether a canonical path reaches a directory of the node.
+fn reaches(path: &str) -> String {
+    let spared = literals(HARMLESS.iter().chain(VOLUMES).copied());
+    format!(
+        "{}.exists(d, {}) && !{spared}.exists(s, {path} == s || {path}.startsWith(s + '/'))",
+        directories(),
+        overlap(path, "d")
+    )
+}
+
+/// `reaches … of the node, …`, within a literal that is still open, of a path that does.
+fn reached(path: &str) -> String {
+    format!(
+        "reaches ' + {}.filter(d, {})[0] + ' of the node, and through it the volumes of all its pods.'",
+        directories(),
+        overlap(path, "d")
+    )
+}
+
+fn directories() -> String {
+    literals(DIRECTORIES.iter().copied())
+}
+
+/// A list of texts, as a CEL literal.
+fn literals<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    let texts: Vec<String> = texts.into_iter().map(cel::literal).collect();
+    format!("[{}]", texts.join(", "))
+}
+
+fn tag() -> String {
+    cel::literal(&format!("[{}] ", Rule::NodeAccess.id()))
+}
+
+fn fallback(fact: &str) -> String {
+    format!("[{}] {fact}. Remedy: {}", Rule::NodeAccess.id(), Rule::NodeAccess.describe().remedy)
+}
