@@ -9,6 +9,7 @@ mod controller;
 mod disruption;
 mod harness;
 mod network;
+mod reasons;
 mod running;
 mod shapes;
 mod signature;

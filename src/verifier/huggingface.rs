@@ -14,7 +14,7 @@ use super::beneath::{Beneath, OpenError};
 use super::finding::{Finding, Findings, Reason};
 use super::inode::Inode;
 use super::manifest::check_path;
-use super::walk::{Unexamined, examine, unread};
+use super::walk::{Unexamined, examine, special, unread};
 
 /// How many links in a row are followed.
 const MAX_LINKS: usize = 8;
@@ -137,10 +137,10 @@ impl Search<'_> {
             FileType::Directory => self.add(Reason::UnreadableDirectory, &path, "is nested deeper than 4095 bytes"),
             FileType::RegularFile => self.regular(path, inode),
             FileType::Symlink => self.link(path),
-            FileType::BlockDevice | FileType::CharacterDevice => self.add(Reason::Device, &path, "is a device"),
-            FileType::Fifo => self.add(Reason::Fifo, &path, "is a FIFO"),
-            FileType::Socket => self.add(Reason::Socket, &path, "is a socket"),
-            FileType::Unknown => self.add(Reason::UnknownType, &path, "is of a type that is not known"),
+            other => {
+                let (reason, what) = special(other);
+                self.add(reason, &path, what);
+            }
         }
     }
 

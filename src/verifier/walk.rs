@@ -166,10 +166,10 @@ impl Walk<'_, '_> {
             FileType::Directory => self.pending.push((path, Some(level.clone()))),
             FileType::RegularFile => self.regular(&path, &inode),
             FileType::Symlink => self.add(Reason::Symlink, &path, "is a symbolic link"),
-            FileType::BlockDevice | FileType::CharacterDevice => self.add(Reason::Device, &path, "is a device"),
-            FileType::Fifo => self.add(Reason::Fifo, &path, "is a FIFO"),
-            FileType::Socket => self.add(Reason::Socket, &path, "is a socket"),
-            FileType::Unknown => self.add(Reason::UnknownType, &path, "is of a type that is not known"),
+            other => {
+                let (reason, what) = special(other);
+                self.add(reason, &path, what);
+            }
         }
     }
 
@@ -189,6 +189,16 @@ impl Walk<'_, '_> {
                 self.add(Reason::HardLinkOutside, &path, format!("{} of its {names} names are elsewhere", names - met));
             }
         }
+    }
+}
+
+/// Why something that is neither file nor directory nor link is no part of an artifact, and what it is.
+pub fn special(kind: FileType) -> (Reason, &'static str) {
+    match kind {
+        FileType::BlockDevice | FileType::CharacterDevice => (Reason::Device, "is a device"),
+        FileType::Fifo => (Reason::Fifo, "is a FIFO"),
+        FileType::Socket => (Reason::Socket, "is a socket"),
+        _ => (Reason::UnknownType, "is of a type that is not known"),
     }
 }
 
@@ -215,6 +225,14 @@ mod tests {
         assert!(Level::below(Some(&one), (2, 2)).is_some());
         assert!(Level::below(Some(&one), (1, 3)).is_none());
         assert!(Level::below(Some(&one), (1, 2)).is_none());
+        assert_eq!(Reason::DirectoryLoop.exit_code(), super::super::finding::exit::REFUSED_TYPE);
+    }
+
+    #[test]
+    fn a_type_that_nobody_knows_is_refused() {
+        let kind = FileType::from_raw_mode(0o160_000);
+        assert_eq!(special(kind), (Reason::UnknownType, "is of a type that is not known"));
+        assert_eq!(Reason::UnknownType.exit_code(), super::super::finding::exit::REFUSED_TYPE);
     }
 
     #[test]

@@ -20,4 +20,5 @@ mod signatures;
 #[cfg(feature = "operator")]
 mod signing;
 mod sigstore;
+mod table;
 mod volume;

@@ -109,6 +109,7 @@ fn digest_prints_what_register_reads_and_limits_the_number_of_files() {
 
     let (code, _, _, message) = except(&["--max-files", "2"]);
     assert_eq!(code, exit::TOO_MANY_FILES);
+    assert!(message.contains("[TooManyFiles]"), "{message}");
     assert!(message.contains("this is one file more than the 2 that are allowed"), "{message}");
     assert_eq!(except(&["--max-files", "3"]).0, exit::VERIFIED);
 }

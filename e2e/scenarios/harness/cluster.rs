@@ -81,9 +81,24 @@ pub async fn helm(args: &[&str]) -> Ran {
 
 /// `e2e/cluster/cluster ARGS`, for the cluster that the tests run on.
 pub async fn cluster(args: &[&str]) -> Ran {
-    let name = std::env::var("WEIGHTLOCK_TEST_CLUSTER").unwrap_or_else(|_| "weightlock".to_string());
+    let name = cluster_name();
     let args = &[&["--name", name.as_str()], args].concat();
     blocking(root().join("e2e/cluster/cluster").display().to_string(), args, "", 120).await
+}
+
+fn cluster_name() -> String {
+    std::env::var("WEIGHTLOCK_TEST_CLUSTER").unwrap_or_else(|_| "weightlock".to_string())
+}
+
+/// Process id of the kubelet of a node: whoever enters its mount namespace sees the node's file systems.
+pub fn kubelet(node: &str) -> String {
+    let of_node = format!("/{}/{node}/", cluster_name());
+    let found = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok).find(|process| {
+        let command = std::fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
+        let (program, arguments) = command.split_once('\0').unwrap_or_default();
+        program.ends_with("/kubelet") && arguments.contains(&of_node)
+    });
+    found.unwrap_or_else(|| panic!("no kubelet of {node} runs")).file_name().into_string().unwrap()
 }
 
 /// `kubectl weightlock ARGS`, the plugin of this build.

@@ -282,9 +282,15 @@ impl Stage {
 
     /// Waits until a pod's phase is as named, and gives the pod.
     pub async fn phase(&self, namespace: &str, pod: &str, phase: &str) -> DynamicObject {
-        eventually(&format!("pod {namespace}/{pod} to be {phase}"), SOON, || async {
+        self.phase_of(namespace, pod, &[phase]).await
+    }
+
+    /// Waits until a pod's phase is one of these, and gives the pod.
+    pub async fn phase_of(&self, namespace: &str, pod: &str, phases: &[&str]) -> DynamicObject {
+        eventually(&format!("pod {namespace}/{pod} to be {}", phases.join(" or ")), SOON, || async {
             let pod = self.get("v1", "Pod", Some(namespace), pod).await.map_err(|e| e.to_string())?;
-            if pod.data["status"]["phase"] == phase { Ok(pod) } else { Err(pod.data["status"].to_string()) }
+            let phase = pod.data["status"]["phase"].as_str().unwrap_or_default();
+            if phases.contains(&phase) { Ok(pod) } else { Err(pod.data["status"].to_string()) }
         })
         .await
     }
