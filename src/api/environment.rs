@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -377,6 +377,7 @@ pub struct WeightEnvironmentStatus {
 
 /// A member namespace as the controller found it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct MemberStatus {
     /// Name of the namespace.
     #[schemars(length(max = 63))]
@@ -389,4 +390,8 @@ pub struct MemberStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub problem: Option<String>,
+    /// Since when only its node says what the containers of a pod did (WL-404). What pods that are older say is no proof.
+    /// Absent while anybody with the rights may say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_status_protected_since: Option<Time>,
 }

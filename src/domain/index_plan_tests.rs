@@ -12,6 +12,7 @@ fn environment(name: &str, namespace: &str, admission: Mode) -> Environment {
             namespace: namespace.into(),
             uid: Some(format!("uid-{namespace}")),
             service_accounts: ["*".to_string()].into(),
+            pod_status_protected_since: None,
         }],
         modes: Modes { admission, network: Mode::Audit, verification: Mode::Audit, egress: Mode::Audit },
         volumes: VolumeRules::default(),

@@ -205,6 +205,7 @@ mod tests {
                     namespace: (*namespace).into(),
                     uid: Some((*uid).into()),
                     service_accounts: Default::default(),
+                    pod_status_protected_since: None,
                 })
                 .collect(),
             modes: Modes {

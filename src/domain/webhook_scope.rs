@@ -46,7 +46,12 @@ mod tests {
             created: String::new(),
             members: namespaces
                 .iter()
-                .map(|n| EnvironmentMember { namespace: (*n).into(), uid: None, service_accounts: BTreeSet::new() })
+                .map(|n| EnvironmentMember {
+                    namespace: (*n).into(),
+                    uid: None,
+                    service_accounts: BTreeSet::new(),
+                    pod_status_protected_since: None,
+                })
                 .collect(),
             modes: Modes { admission, network: Mode::Enforce, verification: Mode::Enforce, egress: Mode::Enforce },
             volumes: Default::default(),

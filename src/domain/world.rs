@@ -344,6 +344,8 @@ pub struct EnvironmentMember {
     pub uid: Option<String>,
     /// Service accounts whose pods may mount weights; `*` stands for all.
     pub service_accounts: BTreeSet<String>,
+    /// Since when only its node says what the containers of a pod did, RFC 3339; `None`: others may say it too.
+    pub pod_status_protected_since: Option<String>,
 }
 
 /// A PersistentVolumeClaim.

@@ -123,12 +123,18 @@ pub fn environment(object: &DynamicObject) -> Result<Environment, String> {
     let members = spec
         .members
         .into_iter()
-        .map(|member| EnvironmentMember {
-            uid: member
-                .uid
-                .or_else(|| pinned.iter().find(|p| p.namespace == member.namespace).and_then(|p| p.uid.clone())),
-            namespace: member.namespace,
-            service_accounts: member.service_accounts.into_iter().collect(),
+        .map(|member| {
+            let found = pinned.iter().find(|p| p.namespace == member.namespace);
+            let uid = member.uid.or_else(|| found?.uid.clone());
+            // What was found of a namespace of this name that is gone says nothing of the one that was confirmed since.
+            let since =
+                found.filter(|found| found.uid == uid).and_then(|found| found.pod_status_protected_since.as_ref());
+            EnvironmentMember {
+                pod_status_protected_since: since.map(|since| since.0.to_string()),
+                uid,
+                namespace: member.namespace,
+                service_accounts: member.service_accounts.into_iter().collect(),
+            }
         })
         .collect();
     let mut egress_rate = None;
@@ -178,6 +184,7 @@ pub fn environment_in_doubt(object: &DynamicObject) -> Environment {
                 uid: text(member, "/uid").or_else(|| pin.and_then(|p| text(p, "/uid"))),
                 namespace,
                 service_accounts: BTreeSet::new(),
+                pod_status_protected_since: None,
             })
         })
         .collect();

@@ -80,7 +80,8 @@ pub fn merge(current: &[Condition], wanted: Vec<Wanted>, generation: Option<i64>
         .collect()
 }
 
-fn whole_seconds(time: Timestamp) -> Timestamp {
+/// A time as objects have it.
+pub fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 

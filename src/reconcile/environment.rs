@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::{api::networking::v1::NetworkPolicy, jiff::Timestamp};
+use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use super::{
     Context, Next,
@@ -18,7 +18,7 @@ use super::{
     scope,
 };
 use crate::{
-    api::{Mode, WeightEnvironment, WeightEnvironmentStatus},
+    api::{MemberStatus, Mode, WeightEnvironment, WeightEnvironmentStatus},
     domain::{
         network::{self, NetworkPlan},
         world::Environment,
@@ -208,10 +208,46 @@ fn status(
         left,
     });
     let before = current.status.clone().unwrap_or_default();
+    let now = Timestamp::now();
+    let mut members = members.status.clone();
+    for member in members.iter_mut().filter(|member| member.problem.is_none() && environment.enforces_admission()) {
+        let possible = scope::protected(&context.observed.ring, &member.namespace);
+        member.pod_status_protected_since = possible.map(|possible| since(&before.members, member, possible, now));
+    }
     let generation = current.metadata.generation;
     WeightEnvironmentStatus {
         observed_generation: generation,
-        members: members.status.clone(),
-        conditions: conditions::merge(&before.conditions, wanted, generation, Timestamp::now()),
+        members,
+        conditions: conditions::merge(&before.conditions, wanted, generation, now),
+    }
+}
+
+/// Since when the statuses of the pods of a member are protected, if they are now: it was said before, and nothing that
+/// protects them was made later, or it begins now.
+fn since(before: &[MemberStatus], member: &MemberStatus, possible: Time, now: Timestamp) -> Time {
+    let earlier = before.iter().find(|e| e.namespace == member.namespace && e.uid == member.uid);
+    let earlier = earlier.and_then(|earlier| earlier.pod_status_protected_since.clone());
+    earlier.filter(|earlier| *earlier >= possible).unwrap_or_else(|| Time(conditions::whole_seconds(now)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_protected_since_it_was_first_seen_and_not_since_before_what_protects_them() {
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let member = |uid: &str, since: Option<i64>| MemberStatus {
+            namespace: "a".into(),
+            uid: Some(uid.into()),
+            problem: None,
+            pod_status_protected_since: since.map(|second| Time(at(second))),
+        };
+        let found = |before: MemberStatus| since(&[before], &member("u1", None), Time(at(50)), at(100)).0;
+        assert_eq!(found(member("u1", Some(60))), at(60));
+        assert_eq!(found(member("u1", None)), at(100));
+        // The policy or its binding was deleted and made again; the namespace was.
+        assert_eq!(found(member("u1", Some(40))), at(100));
+        assert_eq!(found(member("u0", Some(60))), at(100));
     }
 }

@@ -85,7 +85,7 @@ pub fn of(world: &Arc<World>, environment: &Environment, written: &BTreeSet<Stri
         members.obstacles.push((Obstacle::Held, problem.clone()));
         match members.status.iter_mut().find(|status| status.namespace == namespace) {
             Some(status) => status.problem = Some(problem),
-            None => members.status.push(MemberStatus { namespace, uid: None, problem: Some(problem) }),
+            None => members.status.push(MemberStatus { namespace, problem: Some(problem), ..MemberStatus::default() }),
         }
     }
     if !added.is_empty() {
@@ -100,6 +100,7 @@ fn judge(world: &World, environment: &Environment, member: &EnvironmentMember) -
         namespace: namespace.clone(),
         uid: uid.map(Into::into),
         problem,
+        pod_status_protected_since: None,
     };
     let found = world.namespaces.get(namespace).map(String::as_str);
     if let Some(keeper) = keeper(world, namespace)
@@ -142,6 +143,7 @@ fn pin(world: &mut World, environment: &str, added: &BTreeMap<String, String>) {
                 namespace: namespace.clone(),
                 uid: Some(uid.clone()),
                 service_accounts: BTreeSet::new(),
+                pod_status_protected_since: None,
             }),
         }
     }
@@ -204,6 +206,7 @@ mod tests {
                     namespace: (*namespace).into(),
                     uid: uid.map(Into::into),
                     service_accounts: BTreeSet::from(["*".to_string()]),
+                    pod_status_protected_since: None,
                 })
                 .collect(),
             modes: Modes {
@@ -234,7 +237,10 @@ mod tests {
     fn a_namespace_is_pinned_when_it_is_first_seen_and_planned_for_at_once() {
         let serving = environment("serving", "2026-01-01T00:00:00Z", &[("a", None)]);
         let members = of(&world(&[&serving], &[("a", "u1")]), &serving, &BTreeSet::new());
-        assert_eq!(members.status, [MemberStatus { namespace: "a".into(), uid: Some("u1".into()), problem: None }]);
+        assert_eq!(
+            members.status,
+            [MemberStatus { namespace: "a".into(), uid: Some("u1".into()), ..MemberStatus::default() }]
+        );
         assert_eq!(members.obstacles, []);
         let plan = crate::domain::network::plan(&members.world, "serving").unwrap();
         assert_eq!(plan.namespaces.keys().collect::<Vec<_>>(), ["a"]);

@@ -1,8 +1,13 @@
-//! Whether the admission webhook is asked for pods of a namespace, read from the configuration in the cluster.
+//! Whether the admission webhook is asked for pods of a namespace, and whether the API server protects their statuses,
+//! read from the configuration in the cluster.
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
+
+use super::observed::{Ring, by_name};
+use crate::render::policies::pod_statuses;
 
 /// The label by which namespaces are selected.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
@@ -23,6 +28,16 @@ pub fn enforced<'a>(configuration: &Value, candidates: impl IntoIterator<Item = 
             webhooks.iter().any(|webhook| selects(webhook.get("namespaceSelector").unwrap_or(&Value::Null), namespace))
         })
         .collect()
+}
+
+/// Since when, at the earliest, only its node says what the containers of a pod of the namespace did: policy and binding
+/// are there. `None`: it is not so.
+pub fn protected(ring: &Ring, namespace: &str) -> Option<Time> {
+    let name = pod_statuses();
+    let (policy, binding) = (by_name(&ring.policies, &name)?, by_name(&ring.bindings, &name)?);
+    let selector = policy.data.pointer("/spec/matchConstraints/namespaceSelector")?;
+    let made = policy.metadata.creation_timestamp.clone().max(binding.metadata.creation_timestamp.clone())?;
+    selects(selector, namespace).then_some(made)
 }
 
 fn takes_pods(webhook: &Value) -> bool {

@@ -1,12 +1,17 @@
 //! Weights that changed while a pod used them: the pod goes, an incident stays until a person clears it.
 //!
 //! An incident blocks weights in the whole cluster, so it is made only of what nobody but a node can say: the exit code
-//! of the sidecar that admission compared field by field, in an environment that enforces both. Elsewhere the finding is
-//! told in an event and nothing is changed. That a verifier refuses bytes before the start is no incident: the pod does
+//! of the sidecar that admission compared field by field, in an environment that enforces both, of a pod that was made
+//! after only its node could say it: else a tenant would write it before, and wait. Elsewhere the finding is told in an
+//! event and nothing is changed. That a verifier refuses bytes before the start is no incident: the pod does
 //! not start anyway, and an artifact that was declared wrongly must not block the right ones.
 
-use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::{
+    api::core::v1::{ObjectReference, Pod},
+    jiff::{SignedDuration, Timestamp},
+};
 use kube::core::ObjectMeta;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -19,10 +24,17 @@ use super::{
 };
 use crate::{
     api::{IncidentPod, IncidentReason, Mode, WeightIncident, WeightIncidentSpec},
-    domain::{BackendKey, World, admission, consumers::Verdict, world::Artifact},
+    domain::{
+        BackendKey, Membership, World, admission,
+        consumers::Verdict,
+        world::{Artifact, EnvironmentMember},
+    },
     render,
 };
 
+/// By how much a pod has to be younger than the protection of its status: clocks differ, and an API server obeys a policy
+/// a moment after it has stored it.
+const SETTLES: SignedDuration = SignedDuration::from_secs(10);
 /// The longest message that an incident keeps, in bytes.
 const LONGEST_MESSAGE: usize = 4096;
 /// Most keys that an incident holds.
@@ -79,14 +91,25 @@ pub async fn handle(
     Ok(())
 }
 
-const NOT_ENFORCED: &str = "nothing is done, since the environment does not enforce admission and verification, or the sidecar is not as Weightlock injects it";
+const NOT_ENFORCED: &str = "nothing is done, since the environment does not enforce admission and verification, or did not when the pod was made, or the sidecar is not as Weightlock injects it";
 
 /// Whether the finding is proof: see the documentation of the module.
 fn is_proof(world: &World, holder: &Holder<'_>) -> bool {
     let namespace = text(holder.pod, "/metadata/namespace");
-    let environment = world.membership(namespace).environment();
-    environment.is_some_and(|e| e.enforces_admission() && e.modes.verification == Mode::Enforce)
+    let Membership::Member { environment, member } = world.membership(namespace) else { return false };
+    environment.enforces_admission()
+        && environment.modes.verification == Mode::Enforce
+        && made_under(member, holder.pod)
         && admission::reverifies(world, namespace, holder.pod)
+}
+
+/// Whether a pod was made when only its node could say what its containers did. The time of the statement itself would
+/// prove nothing: whoever can forge the one can forge the other.
+fn made_under(member: &EnvironmentMember, pod: &Value) -> bool {
+    let time = |text: &str| text.parse::<Timestamp>().ok();
+    let since = member.pod_status_protected_since.as_deref().and_then(time);
+    let made = time(text(pod, "/metadata/creationTimestamp"));
+    since.zip(made).is_some_and(|(since, made)| made.duration_since(since) >= SETTLES)
 }
 
 fn incident(world: &World, artifact: &Artifact, digest: &str, holder: &Holder<'_>, drift: &Verdict) -> WeightIncident {

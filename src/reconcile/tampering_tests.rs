@@ -10,7 +10,9 @@ fn world(admission: &str) -> World {
         json!({"apiVersion": "weightlock.dev/v1alpha1", "kind": "WeightEnvironment", "metadata": {"name": "serving"}, "spec": {
             "purpose": "Inference", "members": [{"namespace": "llm", "serviceAccounts": ["vllm"]}],
             "modes": {"admission": admission, "network": "Audit", "verification": "Enforce", "egress": "Audit"},
-            "verification": {"reverifyInterval": "1h"}}}),
+            "verification": {"reverifyInterval": "1h"}}, "status": {"members": [
+                {"namespace": "llm", "uid": "n1", "podStatusProtectedSince": "2026-01-01T00:00:00Z"}]}}),
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "llm", "uid": "n1"}}),
         json!({"apiVersion": "weightlock.dev/v1alpha1", "kind": "WeightArtifact", "metadata": {"name": "orion"}, "spec": {
             "type": "Base", "model": {"name": "orion"}, "manifestDigest": DIGEST, "manifest": {"path": "m.json"},
             "locations": [{"name": "share", "role": "Serving", "nfs": {"server": "nas", "path": "/orion"}}],
@@ -21,7 +23,7 @@ fn world(admission: &str) -> World {
 
 /// A pod as admission made it, the sidecar of which found drift.
 fn pod(world: &World) -> Value {
-    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "llm", "name": "vllm-0", "uid": "u1"}, "spec": {
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "llm", "name": "vllm-0", "uid": "u1", "creationTimestamp": "2026-01-01T00:00:10Z"}, "spec": {
         "serviceAccountName": "vllm", "nodeName": "node1",
         "containers": [{"name": "vllm", "image": "i", "volumeMounts": [{"name": "w", "mountPath": "/w"}]}],
         "volumes": [{"name": "w", "nfs": {"server": "nas", "path": "/orion"}}]}});
@@ -74,6 +76,30 @@ fn an_incident_is_known_by_content_and_storage() {
 fn where_nothing_is_enforced_a_finding_is_no_proof() {
     let world = world("Audit");
     let pod = pod(&world);
+    assert!(!is_proof(&world, &holder(&world, &pod)));
+}
+
+#[test]
+fn a_pod_from_before_its_status_was_protected_proves_nothing() {
+    let mut world = world("Enforce");
+    let mut pod = pod(&world);
+    let at = |pod: &mut Value, time: &str| pod["metadata"]["creationTimestamp"] = time.into();
+    for (made, proof) in
+        [("2026-01-01T00:00:09Z", false), ("2025-12-31T00:00:00Z", false), ("2026-01-02T00:00:00Z", true)]
+    {
+        at(&mut pod, made);
+        assert_eq!(is_proof(&world, &holder(&world, &pod)), proof, "{made}");
+    }
+    pod["metadata"].as_object_mut().unwrap().remove("creationTimestamp");
+    assert!(!is_proof(&world, &holder(&world, &pod)));
+    at(&mut pod, "2026-01-02T00:00:00Z");
+    // It is protected no more, or in a namespace of this name that was made since.
+    let member = &mut world.environments.get_mut("serving").unwrap().members[0];
+    let since = member.pod_status_protected_since.take();
+    assert!(!is_proof(&world, &holder(&world, &pod)));
+    world.environments.get_mut("serving").unwrap().members[0].pod_status_protected_since = since;
+    assert!(is_proof(&world, &holder(&world, &pod)));
+    world.namespaces.insert("llm".into(), "n2".into());
     assert!(!is_proof(&world, &holder(&world, &pod)));
 }
 

@@ -55,10 +55,19 @@ pub async fn client() -> Client {
 
 /// The same, known to the API server under the name of the controller: policies let only it write the index.
 async fn as_controller() -> Client {
+    as_user(&format!("system:serviceaccount:{OWN_NAMESPACE}:weightlock-controller"), "system:authenticated").await
+}
+
+/// The same, known as the kubelet of a node: policies let only it say what the containers of a pod did.
+pub async fn as_node(node: &str) -> Client {
+    as_user(&format!("system:node:{node}"), "system:nodes").await
+}
+
+async fn as_user(name: &str, group: &str) -> Client {
     let mut kubeconfig = kubeconfig();
     for user in kubeconfig.auth_infos.iter_mut().filter_map(|named| named.auth_info.as_mut()) {
-        user.impersonate = Some(format!("system:serviceaccount:{OWN_NAMESPACE}:weightlock-controller"));
-        user.impersonate_groups = Some(vec!["system:masters".into(), "system:authenticated".into()]);
+        user.impersonate = Some(name.into());
+        user.impersonate_groups = Some(vec!["system:masters".into(), group.into()]);
     }
     client_of(kubeconfig).await
 }

@@ -10,3 +10,4 @@ mod environments;
 mod leases;
 mod manifests;
 mod storage;
+mod tampering;

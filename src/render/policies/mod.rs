@@ -75,6 +75,11 @@ fn all(settings: &Settings, enforced: Vec<String>) -> Vec<Policy> {
     all
 }
 
+/// Name of the policy, and of its binding, by which only its node says what the containers of a pod did (WL-404).
+pub fn pod_statuses() -> String {
+    format!("{PREFIX}{}", pods::STATUSES)
+}
+
 /// Name of a shard of the index.
 pub fn shard_name(shard: i32) -> String {
     format!("{PREFIX}{shard}")

@@ -147,6 +147,9 @@ pub fn node_connections() -> Policy {
     }
 }
 
+/// Name of the policy of [`statuses`].
+pub(super) const STATUSES: &str = "pod-statuses";
+
 /// What containers of a pod did is said by its node alone. The verdict of a verifier counts from there, and whether a pod
 /// that writes weights still runs; so nobody else may write container statuses, and only the cluster's own controllers
 /// may say that a pod has ended. `None`: there is no namespace to guard.
@@ -166,7 +169,7 @@ pub fn statuses(enforced: Vec<String>) -> Option<Policy> {
     let phase =
         |object: &str| format!("(has({object}.status) && has({object}.status.phase) ? {object}.status.phase : '')");
     Some(Policy {
-        name: "pod-statuses",
+        name: STATUSES,
         parameter: Parameter::None,
         actions: &["Deny"],
         rules: vec![rule("", &["v1"], &["pods/status"], &["UPDATE"])],

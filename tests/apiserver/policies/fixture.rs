@@ -176,6 +176,7 @@ fn world(fixture: &Fixture, uids: &std::collections::BTreeMap<String, String>) -
         namespace: namespace.into(),
         uid: Some(uid.into()),
         service_accounts: ["*".to_string()].into(),
+        pod_status_protected_since: None,
     };
     for (name, members, admission) in [
         (

@@ -27,6 +27,7 @@ pub fn environment(name: &str, namespace: &str, account: &str) -> Environment {
             namespace: namespace.into(),
             uid: Some(format!("uid-{namespace}")),
             service_accounts: [account.to_owned()].into(),
+            pod_status_protected_since: None,
         }],
         modes: Modes {
             admission: Mode::Enforce,
