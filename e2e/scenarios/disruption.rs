@@ -11,23 +11,27 @@ const OURS: &str = "weightlock-system";
 const DEPLOYMENTS: [&str; 2] = ["weightlock-controller", "weightlock-webhook"];
 
 async fn scale(replicas: u32) {
-    for deployment in DEPLOYMENTS {
+    scale_these(&DEPLOYMENTS, replicas).await;
+}
+
+async fn scale_these(deployments: &[&str], replicas: u32) {
+    for deployment in deployments {
         kubectl(&["scale", "-n", OURS, &format!("deployment/{deployment}"), &format!("--replicas={replicas}")])
             .await
             .success();
     }
-    if replicas == 0 {
+    for deployment in deployments {
+        if replicas > 0 {
+            let watched = format!("deployment/{deployment}");
+            kubectl(&["rollout", "status", "-n", OURS, &watched, "--timeout=55s"]).await.success();
+            continue;
+        }
+        let component = format!("app.kubernetes.io/component={}", deployment.trim_start_matches("weightlock-"));
         eventually("every pod of ours to be gone", SOON, || async {
-            let pods = kubectl(&["get", "pods", "-n", OURS, "-o", "name"]).await.success();
+            let pods = kubectl(&["get", "pods", "-n", OURS, "-l", &component, "-o", "name"]).await.success();
             if pods.trim().is_empty() { Ok(()) } else { Err(pods) }
         })
         .await;
-    } else {
-        for deployment in DEPLOYMENTS {
-            kubectl(&["rollout", "status", "-n", OURS, &format!("deployment/{deployment}"), "--timeout=55s"])
-                .await
-                .success();
-        }
     }
 }
 
@@ -77,6 +81,70 @@ async fn an_outage_opens_nothing_and_stops_nobody_else() {
         })
         .await;
         s.phase(&ns, "second", "Running").await;
+    })
+    .await;
+}
+
+/// Weights change under a running server while no controller is there to see it: the kubelet ends the server and lets the
+/// verifier decide again. The controller learns of it when it is back, from what the kubelet keeps.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changed_weights_end_their_server_with_no_controller_alive() {
+    scenario("alone", |s| async move {
+        let ns = s.namespace("in", &["vllm"]).await;
+        // Content of its own: an incident blocks the digest in the whole cluster, other scenarios included.
+        let (content, other) = (s.id.clone().into_bytes(), format!("{} of the other", s.id).into_bytes());
+        let weights = s.weights(&ns, "w", &[("model.safetensors", &content)]).await;
+        let untouched = s.weights(&ns, "u", &[("model.safetensors", &other)]).await;
+        let mut often = environment(&s.id, &ns, &["vllm"]);
+        often["spec"]["verification"] = json!({"reverifyInterval": "2s", "maxBytesPerSecond": "100M"});
+        s.create(often).await.unwrap();
+        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
+        let twin = format!("{}-twin", s.id);
+        for (name, weights, pod, claim) in [(&s.id, &weights, "server", "w"), (&twin, &untouched, "twin", "u")] {
+            s.create(artifact(name, weights, &[&s.id])).await.unwrap();
+            s.condition("WeightArtifact", name, "Ready", "True").await;
+            s.create(model_server(&ns, pod, "vllm", claim)).await.unwrap();
+        }
+        for pod in ["server", "twin"] {
+            s.phase(&ns, pod, "Running").await;
+        }
+
+        const CONTROLLER: &[&str] = &["weightlock-controller"];
+        scale_these(CONTROLLER, 0).await;
+        let ended = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(async {
+            std::fs::write(weights.host_dir.join("model.safetensors"), b"y").unwrap();
+            eventually("the kubelet to have ended the server, and the verifier to refuse it", SOON, || async {
+                let pod = s.get("v1", "Pod", Some(&ns), "server").await.map_err(|e| e.to_string())?;
+                let status = &pod.data["status"];
+                let taken_down = &status["containerStatuses"][0]["lastState"]["terminated"]["reason"];
+                let verifier = &status["initContainerStatuses"][0];
+                let codes = ["state", "lastState"].map(|state| verifier[state]["terminated"]["exitCode"].clone());
+                if *taken_down == "RestartingAllContainers" && codes.contains(&json!(20)) {
+                    Ok(())
+                } else {
+                    Err(status.to_string())
+                }
+            })
+            .await;
+            let twin = s.phase(&ns, "twin", "Running").await;
+            assert_eq!(twin.data["status"]["containerStatuses"][0]["restartCount"], 0);
+        }))
+        .await;
+        scale_these(CONTROLLER, 2).await;
+        if let Err(cause) = ended {
+            std::panic::resume_unwind(cause);
+        }
+
+        s.condition("WeightArtifact", &s.id, "Tampered", "True").await;
+        eventually("the pod to be deleted", SOON, || async {
+            match s.get("v1", "Pod", Some(&ns), "server").await {
+                Err(_) => Ok(()),
+                Ok(pod) => Err(pod.data["status"]["initContainerStatuses"].to_string()),
+            }
+        })
+        .await;
+        s.condition("WeightArtifact", &twin, "Ready", "True").await;
+        s.phase(&ns, "twin", "Running").await;
     })
     .await;
 }

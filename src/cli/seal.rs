@@ -375,8 +375,19 @@ mod tests {
     }
 
     #[test]
-    fn the_controller_and_the_verifier_mean_the_same_exit_code() {
-        assert_eq!(consumers::DRIFT, i64::from(crate::verifier::finding::exit::DRIFT));
+    fn the_controller_and_the_verifier_mean_the_same_exit_codes() {
+        use crate::domain::verdict;
+        use crate::verifier::finding::exit;
+        assert_eq!(verdict::DRIFT, i64::from(exit::DRIFT));
+        let content = [
+            exit::CONTENT_MISMATCH,
+            exit::EXTRA_FILE,
+            exit::MISSING_FILE,
+            exit::REFUSED_TYPE,
+            exit::FORMAT,
+            exit::LAYOUT,
+        ];
+        assert_eq!(verdict::REFUSED, content.map(i64::from));
     }
 
     #[test]

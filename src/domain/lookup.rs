@@ -6,7 +6,8 @@ use super::backend::BackendKey;
 use super::decision::Violation;
 use super::rules::Rule;
 use super::world::{
-    Artifact, ArtifactLocation, Claim, ClaimName, Environment, EnvironmentMember, Incident, LocationSource, World,
+    Artifact, ArtifactLocation, Claim, ClaimName, Environment, EnvironmentMember, Incident, LocationSource,
+    RestartAllContainers, World,
 };
 
 /// What a namespace is to the environments.
@@ -103,6 +104,13 @@ impl World {
             )
         });
         claimants
+    }
+
+    /// Whether the sidecar carries the rule by which the kubelet restarts all containers of its pod.
+    pub fn restarts_all_containers(&self) -> bool {
+        self.settings.restart_all_containers == RestartAllContainers::Auto
+            && !self.nodes.is_empty()
+            && self.nodes.values().all(|declared| *declared)
     }
 
     /// What is behind a claim.

@@ -14,6 +14,7 @@ pub mod network;
 pub mod node;
 pub mod request;
 pub mod rules;
+pub mod verdict;
 pub mod webhook_scope;
 pub mod world;
 

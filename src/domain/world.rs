@@ -27,6 +27,9 @@ pub struct World {
     pub claims: BTreeMap<ClaimName, Claim>,
     /// PersistentVolumes by name.
     pub volumes: BTreeMap<String, Volume>,
+    /// Nodes: name, and whether the kubelet declares that it restarts all containers of a pod where a rule of one says so.
+    /// No refusal rests on it, so it is never among `unsynced`. The webhook fills it; the controller does not need it.
+    pub nodes: BTreeMap<String, bool>,
     /// Pods of member namespaces by namespace and name, as raw JSON. The controller and the CLI fill it; the webhook does not need it.
     /// Shared, so that a copy of the world costs little.
     pub pods: BTreeMap<(String, String), std::sync::Arc<serde_json::Value>>,
@@ -45,6 +48,8 @@ pub struct Settings {
     pub node_access: Mode,
     /// Whose pods may reach the node, besides those of kube-system and of Weightlock itself.
     pub node_agents: BTreeSet<NodeAgent>,
+    /// Whether the kubelet itself ends a pod whose weights changed.
+    pub restart_all_containers: RestartAllContainers,
     /// Namespace that Weightlock runs in.
     pub own_namespace: String,
 }
@@ -104,6 +109,7 @@ impl Default for Settings {
             gpu_pods_outside: GpuPodsOutside::Warn,
             node_access: Mode::Audit,
             node_agents: BTreeSet::new(),
+            restart_all_containers: RestartAllContainers::Auto,
             own_namespace: "weightlock-system".into(),
         }
     }
@@ -131,6 +137,16 @@ pub enum GpuPodsOutside {
     Warn,
     /// It is refused.
     Deny,
+}
+
+/// Whether pods carry the rule by which the kubelet restarts all their containers, the verifier first, where weights changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RestartAllContainers {
+    /// Where every node of the cluster declares that it can. A pod with the rule is placed on no other node.
+    #[default]
+    Auto,
+    /// Nowhere.
+    Never,
 }
 
 /// Namespace and name of a claim.

@@ -15,6 +15,9 @@ use crate::domain::world::{
 };
 use crate::verifier::oms::authority as verifier;
 
+/// The feature of a kubelet that ends all containers of a pod where a rule of one of them says so.
+const RESTART_ALL_CONTAINERS: &str = "RestartAllContainersOnContainerExits";
+
 /// A WeightArtifact.
 ///
 /// # Errors
@@ -251,6 +254,12 @@ pub fn volume(object: &DynamicObject) -> (String, Volume) {
         Some(ClaimName { namespace: text(reference, "/namespace")?, name: text(reference, "/name")? })
     });
     (name_of(object), Volume { key: backend::of_volume_source(spec), claim })
+}
+
+/// Whether the kubelet of a node declares that it restarts all containers of a pod where a rule of one says so. Only
+/// clusters whose scheduler looks at such declarations have them.
+pub fn restarts_all_containers(node: &DynamicObject) -> bool {
+    array(&node.data, "/status/declaredFeatures").iter().any(|feature| feature == RESTART_ALL_CONTAINERS)
 }
 
 /// A pod as raw JSON, without what no rule reads and what changes often.

@@ -353,3 +353,30 @@ impl Folded for PodObject {
         world.pods.keys().cloned().collect()
     }
 }
+
+/// A node: name, and whether its kubelet restarts all containers of a pod where a rule says so.
+pub(super) struct NodeObject(String, bool);
+
+impl Folded for NodeObject {
+    const KIND: &'static str = "Node";
+    type Key = String;
+
+    fn convert(object: DynamicObject) -> Self {
+        Self(convert::name_of(&object), convert::restarts_all_containers(&object))
+    }
+    fn key(&self) -> String {
+        self.0.clone()
+    }
+    fn held(&self, world: &World) -> bool {
+        world.nodes.get(&self.0) == Some(&self.1)
+    }
+    fn put(self, world: &mut World) {
+        world.nodes.insert(self.0, self.1);
+    }
+    fn remove(world: &mut World, key: &String) {
+        world.nodes.remove(key);
+    }
+    fn keys(world: &World) -> BTreeSet<String> {
+        world.nodes.keys().cloned().collect()
+    }
+}

@@ -33,15 +33,15 @@ use crate::domain::world::Settings;
 pub enum Scope {
     /// Admission: everything but pods.
     Webhook,
-    /// Reconciliation and audit: pods as well.
+    /// Reconciliation and audit: pods as well, and no nodes.
     Controller,
 }
 
 impl Scope {
     fn kinds(self) -> &'static [Kind] {
         match self {
-            Scope::Webhook => &Kind::ALL[..6],
-            Scope::Controller => &Kind::ALL,
+            Scope::Webhook => &Kind::ALL[..7],
+            Scope::Controller => &Kind::ALL[1..],
         }
     }
 }
@@ -49,6 +49,7 @@ impl Scope {
 /// A kind that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
+    Node,
     Artifact,
     Environment,
     Namespace,
@@ -59,12 +60,26 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 7] =
-        [Kind::Artifact, Kind::Environment, Kind::Namespace, Kind::Claim, Kind::Volume, Kind::Incident, Kind::Pod];
+    const ALL: [Kind; 8] = [
+        Kind::Node,
+        Kind::Artifact,
+        Kind::Environment,
+        Kind::Namespace,
+        Kind::Claim,
+        Kind::Volume,
+        Kind::Incident,
+        Kind::Pod,
+    ];
+
+    /// Kinds that refusals rest on: while one of them is not listed, nothing that depends on it can be allowed.
+    fn decisive() -> impl Iterator<Item = Kind> {
+        Self::ALL.into_iter().filter(|kind| *kind != Kind::Node)
+    }
 
     fn name(self) -> &'static str {
         use fold::Folded;
         match self {
+            Kind::Node => fold::NodeObject::KIND,
             Kind::Artifact => fold::ArtifactObject::KIND,
             Kind::Environment => fold::EnvironmentObject::KIND,
             Kind::Namespace => fold::NamespaceObject::KIND,
@@ -101,7 +116,7 @@ impl Index {
         settings: Settings,
         scope: Scope,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let unsynced = scope.kinds().iter().map(|k| k.name()).collect();
+        let unsynced = Kind::decisive().filter(|kind| scope.kinds().contains(kind)).map(Kind::name).collect();
         let index = Self::fixed(World { settings, unsynced, ..World::default() });
         let watches = watch::run(index.clone(), client, scope);
         (index, watches)

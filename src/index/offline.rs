@@ -58,7 +58,7 @@ const PAGE: u32 = 500;
 /// Where a kind cannot be listed. An object that cannot be read is no error: it is held at its strictest.
 pub async fn snapshot(client: &Client, settings: Settings) -> Result<World, IndexError> {
     let mut world =
-        Arc::new(World { settings, unsynced: Kind::ALL.iter().map(|k| k.name()).collect(), ..World::default() });
+        Arc::new(World { settings, unsynced: Kind::decisive().map(Kind::name).collect(), ..World::default() });
     list::<fold::ArtifactObject, WeightArtifact>(client, &mut world).await?;
     list::<fold::EnvironmentObject, WeightEnvironment>(client, &mut world).await?;
     list::<fold::NamespaceObject, Namespace>(client, &mut world).await?;

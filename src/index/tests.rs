@@ -6,7 +6,9 @@ use kube::core::DynamicObject;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
-use super::fold::{ArtifactObject, ClaimObject, EnvironmentObject, Fold, Folded, NamespaceObject, PodObject};
+use super::fold::{
+    ArtifactObject, ClaimObject, EnvironmentObject, Fold, Folded, NamespaceObject, NodeObject, PodObject,
+};
 use super::{Index, IndexError, Kind, Scope, from_objects};
 use crate::api::Mode;
 use crate::domain::World;
@@ -58,7 +60,7 @@ struct Pair<T: Folded>(Fold<T>, Arc<World>);
 
 impl<T: Folded> Pair<T> {
     fn new() -> Self {
-        let world = World { unsynced: Kind::ALL.iter().map(|k| k.name()).collect(), ..World::default() };
+        let world = World { unsynced: Kind::decisive().map(Kind::name).collect(), ..World::default() };
         Self(Fold::new(), Arc::new(world))
     }
     fn apply(&mut self, event: Event<DynamicObject>) -> super::fold::Folding {
@@ -76,6 +78,22 @@ fn a_first_listing_counts_when_it_is_complete() {
     assert_eq!(it.1.namespaces["a"], "1");
     assert!(!it.1.unsynced.contains("Namespace"));
     assert!(it.1.unsynced.contains("WeightArtifact"), "the other kinds are not listed yet");
+}
+
+#[test]
+fn what_nodes_can_do_is_known_and_decides_nothing() {
+    let mut it = Pair::<NodeObject>::new();
+    assert!(!it.1.unsynced.contains("Node"), "no refusal rests on nodes");
+    assert!(!it.1.restarts_all_containers());
+    let node = |name: &str, features: Value| {
+        object(json!({"metadata": {"name": name}, "status": {"declaredFeatures": features}}))
+    };
+    it.apply(Event::Apply(node("a", json!(["ExtendWebSocketsToKubelet", "RestartAllContainersOnContainerExits"]))));
+    assert!(it.1.restarts_all_containers());
+    it.apply(Event::Apply(node("b", Value::Null)));
+    assert!(!it.1.restarts_all_containers(), "one node of an older release is enough");
+    it.apply(Event::Delete(node("b", Value::Null)));
+    assert!(it.1.restarts_all_containers());
 }
 
 #[test]

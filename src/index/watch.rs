@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
@@ -28,6 +28,7 @@ pub(super) fn run(index: Index, client: Client, scope: Scope) -> impl Future<Out
         .map(|kind| {
             let (index, client) = (index.clone(), client.clone());
             match kind {
+                Kind::Node => objects::<fold::NodeObject, Node>(index, client).boxed(),
                 Kind::Artifact => objects::<fold::ArtifactObject, WeightArtifact>(index, client).boxed(),
                 Kind::Environment => objects::<fold::EnvironmentObject, WeightEnvironment>(index, client).boxed(),
                 Kind::Namespace => namespaces(index, client).boxed(),

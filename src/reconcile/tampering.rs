@@ -26,7 +26,7 @@ use crate::{
     api::{IncidentPod, IncidentReason, Mode, WeightIncident, WeightIncidentSpec},
     domain::{
         BackendKey, Membership, World, admission,
-        consumers::Verdict,
+        verdict::Verdict,
         world::{Artifact, EnvironmentMember},
     },
     render,

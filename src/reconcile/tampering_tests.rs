@@ -51,7 +51,7 @@ fn holder<'a>(world: &World, pod: &'a Value) -> Holder<'a> {
         pod,
         ended: false,
         verdict: None,
-        drift: crate::domain::consumers::drift(pod, "orion", &world.artifacts["orion"].digest.clone().unwrap()),
+        drift: crate::domain::verdict::drift(pod, "orion", &world.artifacts["orion"].digest.clone().unwrap()),
     }
 }
 

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     api::{Consumers, Verifications},
     domain::{
-        World,
-        consumers::{self, Verdict},
+        World, consumers,
+        verdict::{self, Verdict},
         world::Effort,
     },
 };
@@ -77,8 +77,8 @@ pub fn holders<'a>(
             name: format!("{}/{}", text(pod, "/metadata/namespace"), text(pod, "/metadata/name")),
             pod,
             ended: consumers::ended(pod),
-            verdict: digest.and_then(|digest| consumers::verdict(world, pod, artifact, digest)),
-            drift: digest.and_then(|digest| consumers::drift(pod, artifact, digest)),
+            verdict: digest.and_then(|digest| verdict::verdict(world, pod, artifact, digest)),
+            drift: digest.and_then(|digest| verdict::drift(pod, artifact, digest)),
         })
         .collect()
 }

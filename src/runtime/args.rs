@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use clap::{Args, ValueEnum};
 
 use crate::api::Mode;
-use crate::domain::world::{GpuPodsOutside, NodeAgent, Settings};
+use crate::domain::world::{GpuPodsOutside, NodeAgent, RestartAllContainers, Settings};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -64,6 +64,9 @@ pub struct InstallationArgs {
     /// A service account whose pods are agents of the node, as NAMESPACE/NAME. May be repeated; commas separate in the variable.
     #[arg(long = "node-agent", env = "WEIGHTLOCK_NODE_AGENTS", value_delimiter = ',')]
     pub node_agents: Vec<NodeAgent>,
+    /// Whether the kubelet itself ends a pod whose weights changed.
+    #[arg(long, env = "WEIGHTLOCK_RESTART_ALL_CONTAINERS", value_enum, default_value = "Auto", ignore_case = true)]
+    pub restart_all_containers: RestartRule,
     /// Namespace that Weightlock runs in.
     #[arg(long, env = "POD_NAMESPACE", default_value = "weightlock-system")]
     pub own_namespace: String,
@@ -91,6 +94,16 @@ pub enum NodeAccess {
     Enforce,
 }
 
+/// Whether pods carry the rule by which the kubelet restarts all their containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum RestartRule {
+    /// Where every node declares that it can.
+    Auto,
+    /// Nowhere.
+    Never,
+}
+
 impl InstallationArgs {
     /// The settings that the rules look at.
     pub fn settings(&self) -> Settings {
@@ -107,6 +120,10 @@ impl InstallationArgs {
                 NodeAccess::Enforce => Mode::Enforce,
             },
             node_agents: self.node_agents.iter().cloned().collect(),
+            restart_all_containers: match self.restart_all_containers {
+                RestartRule::Auto => RestartAllContainers::Auto,
+                RestartRule::Never => RestartAllContainers::Never,
+            },
             own_namespace: self.own_namespace.clone(),
         }
     }

@@ -30,6 +30,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- range .Values.nodeAgents }}
 - --node-agent={{ .namespace }}/{{ .serviceAccount }}
 {{- end }}
+- --restart-all-containers={{ .Values.restartAllContainers }}
 {{- range .Values.gpuResources }}
 - --gpu-resource={{ . }}
 {{- end }}

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::assessment::Assessment;
 use super::identity;
-use super::pod::{Container, Kind};
+use super::pod::{Container, Kind, Object};
 use super::sealing;
 use super::shape::{EGRESS_BANDWIDTH, bandwidth};
 use super::text::{Findings, quoted};
@@ -198,14 +198,15 @@ fn again(
     );
 }
 
-/// Whether the sidecar of a pod that verifies again is the one that Weightlock injects. The interval, the rate and the
-/// version of the image may be those of another day.
+/// Whether the verifier of a pod and the sidecar that verifies again are the ones that Weightlock injects. The interval,
+/// the rate and the version of the image may be those of another day.
 pub fn reverifies(world: &World, namespace: &str, pod: &Value) -> bool {
     const FREE: usize = 4;
     let Ok(assessment) = Assessment::new(world, namespace, pod) else { return false };
     let plan = verifier::plan(&assessment);
     let sidecar = assessment.pod.containers.iter().find(|c| c.kind == Kind::Sidecar && c.name == REVERIFIER);
-    let (Some(sidecar), false) = (sidecar, plan.is_empty()) else { return false };
+    let verifier = assessment.pod.containers.iter().find(|c| c.kind == Kind::Init && c.name == VERIFIER);
+    let (Some(sidecar), Some(verifier), false) = (sidecar, verifier, plan.is_empty()) else { return false };
     let how = Reverify { every_seconds: 0, max_bytes_per_second: 0, cpu: String::new(), memory: String::new() };
     let mut expected = verifier::render_again(&assessment, &plan, &how);
     let given = sidecar.raw.get("args").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -215,10 +216,14 @@ pub fn reverifies(world: &World, namespace: &str, pod: &Value) -> bool {
     {
         ours.clone_from_slice(theirs);
     }
-    if repository(sidecar.image) == repository(&world.settings.verifier_image) {
-        expected.insert("image".into(), sidecar.image.into());
-    }
-    verifier::differences(&assessment, sidecar, &expected).is_empty()
+    let as_rendered = |container: &Container<'_>, mut expected: Object| {
+        if repository(container.image) == repository(&world.settings.verifier_image) {
+            expected.insert("image".into(), container.image.into());
+        }
+        verifier::differences(&assessment, container, &expected).is_empty()
+    };
+    as_rendered(sidecar, expected)
+        && as_rendered(verifier, verifier::render(&assessment, &plan))
         && carriers(&assessment).next() == verifier::render_volume(&plan)
 }
 

@@ -78,6 +78,34 @@ fn wl_309_the_sidecar_is_there_as_rendered() {
 }
 
 #[test]
+fn where_every_node_can_restart_all_containers_the_sidecar_asks_for_it() {
+    const RULES: &str = "/spec/initContainers/1/restartPolicyRules";
+    let rules = json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [25]}}]);
+    let nodes = |declared: &[bool]| {
+        let mut world = again();
+        world.nodes = declared.iter().enumerate().map(|(number, can)| (format!("node{number}"), *can)).collect();
+        world
+    };
+    let able = nodes(&[true, true]);
+    let pod = shaped(&able, "serving", &server("orion"));
+    assert_eq!(pod.pointer(RULES), Some(&rules));
+    // The verifier has no rule: it ends the pod's start anyway.
+    assert_eq!(pod.pointer("/spec/initContainers/0/restartPolicyRules"), None);
+    passes(&judge(&able, "serving", &pod));
+    let mut never = nodes(&[true, true]);
+    never.settings.restart_all_containers = crate::domain::world::RestartAllContainers::Never;
+    for (world, why) in [(nodes(&[true, false]), "one cannot"), (nodes(&[]), "none is known"), (never, "not wanted")] {
+        let without = shaped(&world, "serving", &server("orion"));
+        assert_eq!(without.pointer(RULES), None, "{why}");
+        // What another replica injected, that knew other nodes, is as good; so is a pod from before.
+        passes(&judge(&world, "serving", &pod));
+        passes(&judge(&able, "serving", &without));
+    }
+    let other = set(pod, &format!("{RULES}/0/exitCodes/values"), json!([0, 25]));
+    refused(&judge(&able, "serving", &other), &["WL-309"], "restartPolicyRules");
+}
+
+#[test]
 fn what_the_sidecar_finds_is_proof_only_where_it_is_ours() {
     let world = again();
     let pod = shaped(&world, "serving", &server("orion"));
@@ -95,6 +123,8 @@ fn what_the_sidecar_finds_is_proof_only_where_it_is_ours() {
         ("/spec/initContainers/1/volumeMounts/0/subPath", json!("other")),
         ("/spec/initContainers/1/volumeMounts/0/name", json!("other")),
         ("/spec/initContainers/1/restartPolicy", Value::Null),
+        ("/spec/initContainers/0/command", json!(["/bin/false"])),
+        ("/spec/initContainers/0/args/3", json!("sha256:00")),
         ("/spec/initContainers", json!([])),
     ] {
         assert!(!proof(&set(pod.clone(), pointer, value.clone())), "{pointer} {value}");
