@@ -59,6 +59,8 @@ async fn an_outage_opens_nothing_and_stops_nobody_else() {
                 Err(refused) => refused.to_string(),
             };
             assert!(message.contains("weightlock"), "{message}");
+            // Nobody waits for a warning that does not come.
+            s.create(deployment(&plain_pod(&ns, "later"), 0)).await.unwrap();
             // What runs keeps running, with its policies.
             s.phase(&ns, "server", "Running").await;
             s.get("networking.k8s.io/v1", "NetworkPolicy", Some(&ns), "weightlock-default-deny").await.unwrap();

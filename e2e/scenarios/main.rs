@@ -16,3 +16,4 @@ mod signature;
 mod tools;
 mod trust;
 mod verification;
+mod workloads;

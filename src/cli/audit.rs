@@ -10,8 +10,8 @@ use super::check::OutputFormat;
 use super::cluster::ConnectionArgs;
 use super::error::CliError;
 use super::judge::judge;
-use super::subject::Subject;
 use crate::api::Mode;
+use crate::domain::workload::Subject;
 use crate::domain::world::{NodeAgent, Settings};
 use crate::domain::{Rule, World, consumers};
 use crate::index;
@@ -68,7 +68,7 @@ pub fn audit(world: &World) -> BTreeMap<NodeAgent, Reaching> {
         if consumers::ended(pod) {
             continue;
         }
-        let verdict = judge(&strict, &Subject::running_pod(namespace, name, pod));
+        let verdict = judge(&strict, &Subject::running_pod(namespace, name, pod), "");
         let facts: Vec<String> = verdict
             .violations
             .into_iter()

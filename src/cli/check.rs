@@ -10,8 +10,8 @@ use super::cluster::ConnectionArgs;
 use super::error::CliError;
 use super::judge::{Verdict, judge};
 use super::manifests::{self, Document};
-use super::subject::{Subject, subjects};
 use crate::domain::World;
+use crate::domain::workload::{Subject, subjects};
 use crate::domain::world::Settings;
 use crate::index;
 
@@ -73,12 +73,12 @@ pub async fn run(
             (world, subjects, to_come(&documents, &connected.namespace))
         }
     };
-    let claims = subjects.iter().flat_map(|subject| subject.claims.iter().cloned());
+    let claims = subjects.iter().flat_map(|(_, subject)| subject.claims.iter().cloned());
     add_absent(&mut world, index::from_objects(to_come.into_iter().chain(claims).collect(), Settings::default())?);
     for note in unresolved(&world) {
         writeln!(err, "Note: {note}")?;
     }
-    let verdicts: Vec<_> = subjects.iter().map(|subject| judge(&world, subject)).collect();
+    let verdicts: Vec<_> = subjects.iter().map(|(origin, subject)| judge(&world, subject, origin)).collect();
     print(&verdicts, args.output, out)?;
     Ok(verdicts.iter().all(|verdict| verdict.allowed))
 }
@@ -99,13 +99,13 @@ fn unresolved(world: &World) -> Vec<String> {
     notes
 }
 
-fn all_subjects(documents: &[Document], namespace: &str) -> Result<Vec<Subject>, CliError> {
+/// What the documents would make, each with where it came from.
+fn all_subjects<'a>(documents: &'a [Document], namespace: &str) -> Result<Vec<(&'a str, Subject)>, CliError> {
     let mut all = Vec::new();
-    for document in documents {
-        all.extend(
-            subjects(document, namespace)
-                .map_err(|problem| CliError::Manifest { origin: document.origin.clone(), problem })?,
-        );
+    for Document { origin, object } in documents {
+        let found =
+            subjects(object, namespace).map_err(|problem| CliError::Manifest { origin: origin.clone(), problem })?;
+        all.extend(found.into_iter().map(|subject| (origin.as_str(), subject)));
     }
     Ok(all)
 }

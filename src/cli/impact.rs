@@ -8,8 +8,8 @@ use super::check::OutputFormat;
 use super::cluster::ConnectionArgs;
 use super::error::CliError;
 use super::judge::{Verdict, count_by_rule, judge};
-use super::subject::Subject;
 use crate::api::Mode;
+use crate::domain::workload::Subject;
 use crate::domain::{World, consumers};
 use crate::index;
 
@@ -63,7 +63,7 @@ pub fn impact(world: &World, environments: &[String]) -> Result<Vec<Verdict>, Cl
             .iter()
             .any(|(environment, held)| chosen(environment) && held.members.iter().any(|m| m.namespace == *namespace));
         if member && !consumers::ended(pod) {
-            verdicts.push(judge(&enforced, &Subject::running_pod(namespace, name, pod)));
+            verdicts.push(judge(&enforced, &Subject::running_pod(namespace, name, pod), ""));
         }
     }
     Ok(verdicts)

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::Value;
 
-use super::subject::Subject;
-use crate::domain::admission::{decide, denial_text, shape};
-use crate::domain::{Decision, Operation, Request, User, World};
+use crate::domain::World;
+use crate::domain::admission::{denial_text, foresee};
+use crate::domain::workload::Subject;
 
 /// What is said of one object.
 #[derive(Clone, Debug, Serialize)]
@@ -44,48 +43,26 @@ pub struct BrokenRule {
     pub remedy: String,
 }
 
-/// Decides on the creation of an object.
-pub fn judge(world: &World, subject: &Subject) -> Verdict {
-    let named = subject.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-    let request = |object| Request {
-        operation: Operation::Create,
-        group: "",
-        resource: subject.resource,
-        subresource: None,
-        namespace: &subject.namespace,
-        name: named,
-        user: User::default(),
-        object: Some(object),
-        old_object: None,
-    };
-    let shaped = shape(world, &request(&subject.object));
-    let decision = decide(world, &request(shaped.object.as_ref().unwrap_or(&subject.object)));
-    verdict(subject, decision, shaped.warnings)
-}
-
-fn verdict(subject: &Subject, decision: Decision, mut warnings: Vec<String>) -> Verdict {
+/// Decides on the creation of an object. `origin` is where it came from.
+pub fn judge(world: &World, subject: &Subject, origin: &str) -> Verdict {
+    let decision = foresee(world, subject);
     let denial = match decision.allowed() {
         true => String::new(),
         false => denial_text(&subject.kind, &subject.namespace, &subject.name, &decision),
     };
     let allowed = decision.allowed();
-    for warning in decision.warnings {
-        if !warnings.contains(&warning) {
-            warnings.push(warning);
-        }
-    }
     Verdict {
         kind: subject.kind.clone(),
         namespace: subject.namespace.clone(),
         name: subject.name.clone(),
-        origin: subject.origin.clone(),
+        origin: origin.into(),
         allowed,
         violations: decision
             .violations
             .into_iter()
             .map(|violation| BrokenRule { rule: violation.rule.id(), fact: violation.fact, remedy: violation.remedy })
             .collect(),
-        warnings,
+        warnings: decision.warnings,
         denial,
     }
 }

@@ -21,7 +21,6 @@ pub mod register_job;
 pub mod seal;
 pub mod shards;
 pub mod sign;
-pub mod subject;
 pub mod verify;
 
 use std::io::{Read, Write};

@@ -16,6 +16,7 @@ pub mod request;
 pub mod rules;
 pub mod verdict;
 pub mod webhook_scope;
+pub mod workload;
 pub mod world;
 
 pub use backend::BackendKey;

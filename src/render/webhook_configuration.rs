@@ -28,6 +28,25 @@ pub const VALIDATE: &str = "/validate";
 pub const AUDIT_MUTATE: &str = "/audit/mutate";
 /// Path of the validating webhook for namespaces in Audit mode.
 pub const AUDIT_VALIDATE: &str = "/audit/validate";
+/// Path of the webhook that warns the authors of workloads.
+pub const FORETELL: &str = "/foretell";
+
+/// Seconds that the API server waits for a warning. It goes on without.
+const FORETELL_SECONDS: i32 = 2;
+
+/// What makes pods, by group: the workloads of Kubernetes, and the kinds that are common where models are trained and
+/// served. That a kind is not served does no harm. ReplicaSets are left out, since their Deployment was told.
+const WORKLOADS: &[(&str, &[&str])] = &[
+    ("", &["replicationcontrollers"]),
+    ("apps", &["deployments", "statefulsets", "daemonsets"]),
+    ("batch", &["jobs", "cronjobs"]),
+    ("serving.kserve.io", &["inferenceservices", "servingruntimes", "llminferenceservices"]),
+    ("ray.io", &["rayclusters", "rayjobs", "rayservices"]),
+    ("kubeflow.org", &["pytorchjobs", "tfjobs", "mpijobs", "xgboostjobs", "paddlejobs", "jaxjobs", "notebooks"]),
+    ("trainer.kubeflow.org", &["trainingruntimes", "trainjobs"]),
+    ("leaderworkerset.x-k8s.io", &["leaderworkersets"]),
+    ("jobset.x-k8s.io", &["jobsets"]),
+];
 
 /// Where the API server finds the webhook.
 #[derive(Clone, Debug)]
@@ -90,8 +109,41 @@ pub fn validating(scope: &WebhookScope, target: &Target<'_>) -> ValidatingWebhoo
     if !scope.audited.is_empty() {
         webhooks.push(webhook("pods.audit.weightlock.dev", AUDIT_VALIDATE, &scope.audited, "Ignore"));
     }
+    if !webhooks.is_empty() {
+        webhooks.push(foretelling(scope, target));
+    }
     ValidatingWebhookConfiguration { metadata: metadata(), webhooks: Some(webhooks) }
 }
+
+/// The webhook that tells the author of a workload what will become of its pods. It refuses nothing, and an outage of ours
+/// is not felt.
+fn foretelling(scope: &WebhookScope, target: &Target<'_>) -> ValidatingWebhook {
+    let condition = |name: &str, expression: &str| MatchCondition { name: name.into(), expression: expression.into() };
+    let workloads = WORKLOADS.iter().map(|(group, resources)| RuleWithOperations {
+        api_groups: Some(vec![(*group).to_owned()]),
+        api_versions: Some(vec!["*".to_owned()]),
+        ..rule(&["CREATE", "UPDATE"], resources)
+    });
+    ValidatingWebhook {
+        name: "workloads.weightlock.dev".to_owned(),
+        client_config: client_config(target, FORETELL),
+        rules: Some(workloads.collect()),
+        namespace_selector: Some(selector(&scope.enforced.union(&scope.audited).cloned().collect())),
+        match_conditions: Some(vec![
+            condition(NOT_BEING_DELETED.0, NOT_BEING_DELETED.1),
+            condition("spec-changes", "request.operation != 'UPDATE' || object.?spec != oldObject.?spec"),
+        ]),
+        failure_policy: Some("Ignore".to_owned()),
+        match_policy: Some("Equivalent".to_owned()),
+        side_effects: "None".to_owned(),
+        timeout_seconds: Some(FORETELL_SECONDS),
+        admission_review_versions: vec!["v1".to_owned()],
+        ..ValidatingWebhook::default()
+    }
+}
+
+const NOT_BEING_DELETED: (&str, &str) =
+    ("not-being-deleted", "request.operation != 'UPDATE' || !has(object.metadata.deletionTimestamp)");
 
 /// What keeps finalizers, job tracking and label changes going with every pod of ours dead.
 fn conditions() -> Vec<MatchCondition> {
@@ -110,10 +162,7 @@ fn conditions() -> Vec<MatchCondition> {
         )
     };
     vec![
-        condition(
-            "not-being-deleted",
-            "request.operation != 'UPDATE' || !has(object.metadata.deletionTimestamp)".to_owned(),
-        ),
+        condition(NOT_BEING_DELETED.0, NOT_BEING_DELETED.1.to_owned()),
         condition(
             "spec-or-reserved-metadata-changes",
             [
@@ -216,7 +265,7 @@ mod tests {
         let audited = scope(&[], &["research"]);
         let policies: Vec<_> =
             validating(&audited, &TARGET).webhooks.unwrap().into_iter().map(|w| w.failure_policy.unwrap()).collect();
-        assert_eq!(policies, ["Ignore"]);
+        assert_eq!(policies, ["Ignore", "Ignore"]);
     }
 
     #[test]

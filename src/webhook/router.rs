@@ -25,7 +25,7 @@ use crate::domain::rules::Rule;
 use crate::domain::{Decision, Request, Violation, World};
 use crate::index::Index;
 
-pub use crate::render::webhook_configuration::{AUDIT_MUTATE, AUDIT_VALIDATE, MUTATE, VALIDATE};
+pub use crate::render::webhook_configuration::{AUDIT_MUTATE, AUDIT_VALIDATE, FORETELL, MUTATE, VALIDATE};
 
 /// Size of the largest body that is read, in bytes: an object and its former self at the API server's limit of 3 MiB each.
 pub const BODY_LIMIT: usize = 8 << 20;
@@ -46,11 +46,13 @@ pub struct Decider {
     pub shape: fn(&World, &Request<'_>) -> Shaped,
     /// Decides on the final object.
     pub decide: fn(&World, &Request<'_>) -> Decision,
+    /// Tells what will be said of the pods of an object in a namespace.
+    pub foretell: fn(&World, &Value, &str) -> Vec<String>,
 }
 
 impl Default for Decider {
     fn default() -> Self {
-        Self { shape: admission::shape, decide: admission::decide }
+        Self { shape: admission::shape, decide: admission::decide, foretell: admission::foretell }
     }
 }
 
@@ -82,6 +84,7 @@ impl WebhookState {
 enum Webhook {
     Mutate,
     Validate,
+    Foretell,
 }
 
 #[derive(Clone, Copy)]
@@ -95,6 +98,7 @@ impl Endpoint {
         match self.webhook {
             Webhook::Mutate => "mutate",
             Webhook::Validate => "validate",
+            Webhook::Foretell => "foretell",
         }
     }
 }
@@ -107,6 +111,7 @@ pub fn router(state: Arc<WebhookState>) -> Router {
         (VALIDATE, Webhook::Validate, false),
         (AUDIT_MUTATE, Webhook::Mutate, true),
         (AUDIT_VALIDATE, Webhook::Validate, true),
+        (FORETELL, Webhook::Foretell, true),
     ] {
         let endpoint = Endpoint { webhook, audit };
         let handler = move |State(state): State<Arc<WebhookState>>, request: HttpRequest<Body>| async move {
@@ -243,6 +248,15 @@ fn decide(state: &WebhookState, endpoint: Endpoint, review: &Review) -> Outcome 
                 return reply(verdict, &review::allow(&review.uid, &decision.warnings));
             }
             deny(state, "denied", &review.uid, &review.about(), &decision)
+        }
+        Webhook::Foretell => {
+            let told = request.object.map(|object| (state.decider.foretell)(&world, object, request.namespace));
+            let told = told.unwrap_or_default();
+            for rule in told.iter().filter_map(|text| warnings::rule_of(text)) {
+                state.metrics.rule(rule, "foretold");
+            }
+            let verdict = if told.is_empty() { "allowed" } else { "warned" };
+            reply(verdict, &review::allow(&review.uid, &told))
         }
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::metrics::WebhookMetrics;
-use super::router::{AUDIT_VALIDATE, BODY_LIMIT, Decider, Limits, MUTATE, VALIDATE, WebhookState, router};
+use super::router::{AUDIT_VALIDATE, BODY_LIMIT, Decider, FORETELL, Limits, MUTATE, VALIDATE, WebhookState, router};
 use crate::domain::admission::Shaped;
 use crate::domain::rules::Rule;
 use crate::domain::{Decision, Violation, World};
@@ -59,6 +59,10 @@ fn decider() -> Decider {
             }
             "panics" => panic!("a defect"),
             _ => Decision::default(),
+        },
+        foretell: |_, object, namespace| match object["told"].as_str() {
+            Some(told) => vec![format!("[WL-102] {told} in {namespace}")],
+            None => vec![],
         },
     }
 }
@@ -121,6 +125,22 @@ async fn a_warning_passes_and_is_one_line_with_its_rule() {
         json!(["[WL-204] container \"nb\" is privileged Remedy: remove securityContext.privileged."])
     );
     assert_eq!(answer["response"]["auditAnnotations"]["warned"], json!("WL-204"));
+}
+
+#[tokio::test]
+async fn what_is_foretold_is_a_warning_and_never_a_refusal() {
+    let (router, metrics) = state_of(World::default(), PATIENT);
+    // `bad` is what the rules would refuse: they are not asked.
+    let (_, answer) = post(&router, FORETELL, pod_review("bad", json!({"told": "no member"}))).await;
+    assert_eq!(answer["response"]["allowed"], json!(true));
+    assert_eq!(answer["response"]["warnings"], json!(["[WL-102] no member in llm"]));
+    let mut registry = prometheus_client::registry::Registry::default();
+    metrics.register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    assert!(text.contains("foretold"), "{text}");
+    let (_, answer) = post(&router, FORETELL, pod_review("bad", json!({}))).await;
+    assert_eq!(answer["response"], json!({"uid": "u-1", "allowed": true}));
 }
 
 #[tokio::test]

@@ -68,6 +68,18 @@ pub fn plain_pod(namespace: &str, name: &str) -> Value {
     })
 }
 
+/// A Deployment of a pod, under its name.
+pub fn deployment(pod: &Value, replicas: u32) -> Value {
+    let name = &pod["metadata"]["name"];
+    let labels = json!({"app": name});
+    let mut spec = pod["spec"].clone();
+    spec["restartPolicy"] = json!("Always");
+    json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": name, "namespace": pod["metadata"]["namespace"]},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": spec}}})
+}
+
 /// Asserts that a refusal names the rule, and all the facts.
 #[track_caller]
 pub fn assert_names(message: &str, rule: &str, facts: &[&str]) {

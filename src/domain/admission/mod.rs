@@ -6,6 +6,7 @@
 
 mod assessment;
 mod download;
+mod foresight;
 mod gpu;
 mod hardening;
 mod identity;
@@ -37,6 +38,7 @@ use assessment::Assessment;
 use shape::Aspects;
 use text::Findings;
 
+pub use foresight::{foresee, foretell};
 pub use sealing::{keys_mounted, writes};
 pub use shape::EGRESS_BANDWIDTH;
 pub use text::denial_text;

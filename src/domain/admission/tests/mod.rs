@@ -6,6 +6,7 @@ mod support;
 
 mod again;
 mod download;
+mod foresight;
 mod hardening;
 mod identity;
 mod modes;

@@ -2,8 +2,6 @@
 
 use serde_json::{Map, Value, json};
 
-use super::manifests::Document;
-
 /// Most pods of a StatefulSet that are looked at one by one.
 const MAX_ORDINALS: u64 = 64;
 /// How deep templates are looked for in objects of kinds that are not known.
@@ -14,8 +12,6 @@ const MAX_DEPTH: usize = 16;
 pub struct Subject {
     /// The resource that would be made, such as `pods`.
     pub resource: &'static str,
-    /// Where the object came from.
-    pub origin: String,
     /// Kind of the object that was given.
     pub kind: String,
     /// Its namespace; empty for a volume.
@@ -37,7 +33,6 @@ impl Subject {
         }
         Self {
             resource: "pods",
-            origin: String::new(),
             kind: "Pod".into(),
             namespace: namespace.into(),
             name: name.into(),
@@ -51,14 +46,12 @@ impl Subject {
 ///
 /// # Errors
 /// Where an object of a kind that makes pods has no template.
-pub fn subjects(document: &Document, namespace: &str) -> Result<Vec<Subject>, String> {
-    let object = &document.object;
+pub fn subjects(object: &Value, namespace: &str) -> Result<Vec<Subject>, String> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let kind = text("/kind");
     let named = text("/metadata/namespace");
     let base = Subject {
         resource: "pods",
-        origin: document.origin.clone(),
         kind: kind.into(),
         namespace: if named.is_empty() { namespace } else { named }.into(),
         name: text("/metadata/name").into(),
@@ -79,6 +72,10 @@ pub fn subjects(document: &Document, namespace: &str) -> Result<Vec<Subject>, St
         | ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet")
         | ("batch", "Job") => "/spec/template",
         ("batch", "CronJob") => "/spec/jobTemplate/spec/template",
+        ("serving.kserve.io", "InferenceService") => {
+            let parts = COMPONENTS.iter().filter_map(|part| Some((part, object.pointer("/spec")?.get(part)?)));
+            return Ok(parts.map(|(part, component)| of_component(&base, part, component)).collect());
+        }
         _ => {
             let mut found = Vec::new();
             templates(object, 0, &mut found);
@@ -117,6 +114,47 @@ fn from_template(base: Subject, template: &Value) -> Subject {
     metadata.insert("namespace".into(), base.namespace.as_str().into());
     let spec = template.get("spec").cloned().unwrap_or_default();
     Subject { object: json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}), ..base }
+}
+
+/// The parts of an InferenceService of KServe that run pods. Each is a PodSpec itself, with fields of its own beside.
+const COMPONENTS: [&str; 3] = ["predictor", "transformer", "explainer"];
+
+/// The pod of a part of an InferenceService. A part with a `model` names no container but what the serving runtime's is
+/// to differ in; weights of `storageUri: pvc://CLAIM/PATH` are mounted into it.
+fn of_component(base: &Subject, part: &str, component: &Value) -> Subject {
+    const CONTAINER: &str = "kserve-container";
+    let metadata: Map<String, Value> = ["labels", "annotations"]
+        .iter()
+        .filter_map(|field| Some(((*field).to_owned(), component.get(field)?.clone())))
+        .collect();
+    let mut spec = component.as_object().cloned().unwrap_or_default();
+    let model = spec.remove("model");
+    if let Some(Value::Object(mut model)) = model {
+        let storage = model.remove("storageUri");
+        model.insert("name".into(), CONTAINER.into());
+        let claim = storage.as_ref().and_then(Value::as_str).and_then(|uri| uri.strip_prefix("pvc://"));
+        if let Some(claim) = claim {
+            let (claim, path) = claim.split_once('/').unwrap_or((claim, ""));
+            const VOLUME: &str = "kserve-pvc-source";
+            push(
+                &mut spec,
+                "volumes",
+                json!({"name": VOLUME, "persistentVolumeClaim": {"claimName": claim, "readOnly": true}}),
+            );
+            let mount = json!({"name": VOLUME, "mountPath": "/mnt/models", "subPath": path, "readOnly": true});
+            push(&mut model, "volumeMounts", mount);
+        }
+        push(&mut spec, "containers", Value::Object(model));
+    }
+    let mut subject = from_template(base.clone(), &json!({"metadata": metadata, "spec": spec}));
+    subject.name = format!("{}-{part}", base.name);
+    subject
+}
+
+fn push(fields: &mut Map<String, Value>, list: &str, item: Value) {
+    let mut items = fields.get(list).and_then(Value::as_array).cloned().unwrap_or_default();
+    items.push(item);
+    fields.insert(list.into(), items.into());
 }
 
 /// A StatefulSet makes claims, and mounts them: what is behind a claim that is already there may differ from pod to pod.
@@ -168,7 +206,7 @@ mod tests {
     use super::*;
 
     fn of(object: Value) -> Result<Vec<Subject>, String> {
-        subjects(&Document { origin: "f".into(), object }, "fallback")
+        subjects(&object, "fallback")
     }
 
     fn template() -> Value {
@@ -240,5 +278,32 @@ mod tests {
         assert_eq!(found[1].object["spec"]["volumes"], volume);
         assert_eq!(found[1].claims[0]["metadata"], json!({"name": "w-s-1", "namespace": "fallback"}));
         assert_eq!(found[1].claims[0]["spec"], json!({"volumeName": "pv"}));
+    }
+
+    #[test]
+    fn the_parts_of_an_inference_service_are_pods() {
+        let found = of(json!({
+            "apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": {"name": "llm", "namespace": "ns"},
+            "spec": {
+                "predictor": {
+                    "minReplicas": 1, "serviceAccountName": "vllm", "annotations": {"a": "b"},
+                    "model": {"modelFormat": {"name": "huggingface"}, "storageUri": "pvc://orion/v3", "resources": {"limits": {"nvidia.com/gpu": 1}}},
+                },
+                "transformer": {"containers": [{"name": "t"}]},
+            },
+        }))
+        .unwrap();
+        assert_eq!(found.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["llm-predictor", "llm-transformer"]);
+        let spec = &found[0].object["spec"];
+        assert_eq!(spec["serviceAccountName"], "vllm");
+        assert_eq!(spec["volumes"][0]["persistentVolumeClaim"], json!({"claimName": "orion", "readOnly": true}));
+        let container = &spec["containers"][0];
+        assert_eq!(
+            (&container["name"], &container["resources"]["limits"]["nvidia.com/gpu"]),
+            (&json!("kserve-container"), &json!(1))
+        );
+        assert_eq!(container["volumeMounts"][0]["subPath"], "v3");
+        assert_eq!(found[0].object["metadata"]["annotations"], json!({"a": "b"}));
+        assert_eq!(found[1].object["spec"]["containers"], json!([{"name": "t"}]));
     }
 }
