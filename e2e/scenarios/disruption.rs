@@ -101,6 +101,7 @@ async fn changed_weights_end_their_server_with_no_controller_alive() {
         often["spec"]["verification"] = json!({"reverifyInterval": "2s", "maxBytesPerSecond": "100M"});
         s.create(often).await.unwrap();
         s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
+        s.protected(&s.id).await;
         let twin = format!("{}-twin", s.id);
         for (name, weights, pod, claim) in [(&s.id, &weights, "server", "w"), (&twin, &untouched, "twin", "u")] {
             s.create(artifact(name, weights, &[&s.id])).await.unwrap();

@@ -170,14 +170,7 @@ async fn tampering_after_the_start_is_found_and_stays() {
         s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
         s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
         s.condition("WeightArtifact", &s.id, "Ready", "True").await;
-        eventually("the statuses of pods to be protected", SOON, || async {
-            let found = s.get("weightlock.dev/v1alpha1", "WeightEnvironment", None, &s.id).await;
-            let member = found.map_err(|e| e.to_string())?.data["status"]["members"][0].clone();
-            if member["podStatusProtectedSince"].is_string() { Ok(()) } else { Err(member.to_string()) }
-        })
-        .await;
-        // What a pod says counts where the pod is younger by as much as clocks may differ.
-        tokio::time::sleep(Duration::from_secs(11)).await;
+        s.protected(&s.id).await;
         s.create(model_server(&ns, "server", "vllm", "w")).await.unwrap();
         s.phase(&ns, "server", "Running").await;
         // Nothing happens to untouched weights.

@@ -280,6 +280,18 @@ impl Stage {
         .await
     }
 
+    /// Waits until what pods of an environment's first member say counts as proof of drift: their statuses are protected,
+    /// and a pod that is made now is younger by as much as clocks may differ.
+    pub async fn protected(&self, environment: &str) {
+        eventually("the statuses of pods to be protected", SOON, || async {
+            let found = self.get("weightlock.dev/v1alpha1", "WeightEnvironment", None, environment).await;
+            let member = found.map_err(|e| e.to_string())?.data["status"]["members"][0].clone();
+            if member["podStatusProtectedSince"].is_string() { Ok(()) } else { Err(member.to_string()) }
+        })
+        .await;
+        tokio::time::sleep(std::time::Duration::from_secs(11)).await;
+    }
+
     /// Waits until a pod's phase is as named, and gives the pod.
     pub async fn phase(&self, namespace: &str, pod: &str, phase: &str) -> DynamicObject {
         self.phase_of(namespace, pod, &[phase]).await
