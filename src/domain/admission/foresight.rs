@@ -1,11 +1,14 @@
 //! What would be said of pods before there are any.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::volumes::data_source;
 use super::{decide, shape};
 use crate::domain::workload::{Subject, subjects};
+use crate::domain::world::{Claim, ClaimName};
 use crate::domain::{Decision, Operation, Request, User, World};
 
 /// Most pods of one object that are looked at.
@@ -40,9 +43,10 @@ pub fn foretell(world: &World, object: &Value, namespace: &str) -> Vec<String> {
     let (None, Ok(pods)) = (world.undecidable(), subjects(object, namespace)) else { return Vec::new() };
     let mut told = Vec::new();
     let mut seen = BTreeSet::new();
-    for pod in pods.iter().take(MAX_PODS) {
-        // Claims that a StatefulSet makes are not there yet, and are decided on when they are made.
-        let decision = foresee(world, pod);
+    let pods = &pods[..pods.len().min(MAX_PODS)];
+    let world = with_claims(world, pods);
+    for pod in pods {
+        let decision = foresee(&world, pod);
         let refusals = decision.violations.iter().map(|violation| {
             format!(
                 "[{}] its pods will be refused: {} Remedy: {}",
@@ -54,4 +58,21 @@ pub fn foretell(world: &World, object: &Value, namespace: &str) -> Vec<String> {
         told.extend(refusals.chain(decision.warnings.iter().cloned()).filter(|text| seen.insert(text.clone())));
     }
     told
+}
+
+/// The world in which the claims that a StatefulSet makes for its pods are there. It is copied only where there are such.
+fn with_claims<'a>(world: &'a World, pods: &[Subject]) -> Cow<'a, World> {
+    let mut world = Cow::Borrowed(world);
+    for made in pods.iter().flat_map(|pod| &pod.claims) {
+        let named = |pointer: &str| made.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let name = ClaimName { namespace: named("/metadata/namespace"), name: named("/metadata/name") };
+        if world.claims.contains_key(&name) {
+            continue;
+        }
+        let volume = Some(named("/spec/volumeName")).filter(|volume| !volume.is_empty());
+        let spec = made.get("spec").and_then(Value::as_object);
+        let data_source = spec.and_then(|spec| data_source(spec, &name.namespace));
+        world.to_mut().claims.insert(name, Claim { volume, data_source, ..Claim::default() });
+    }
+    world
 }

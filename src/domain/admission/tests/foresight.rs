@@ -63,3 +63,16 @@ fn an_inference_service_is_told_of_the_claim_it_names() {
     assert!(told.iter().any(|text| text.starts_with("[WL-102] ")), "{told:?}");
     assert_eq!(foretell(&small(), &service("vllm"), "serving"), Vec::<String>::new());
 }
+
+#[test]
+fn claims_that_a_stateful_set_makes_are_not_missing() {
+    let set_of = |claim: Value| {
+        json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"}, "spec": {
+            "template": {"spec": ordinary("scratch")["spec"]},
+            "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": claim}]}})
+    };
+    assert_eq!(foretell(&small(), &set_of(json!({})), "serving"), Vec::<String>::new());
+    // One that would bind weights is.
+    let told = foretell(&small(), &set_of(json!({"volumeName": "pv-orion"})), "lab");
+    assert!(told.iter().any(|text| text.starts_with("[WL-101] ")), "{told:?}");
+}
