@@ -78,9 +78,8 @@ pub fn audit(world: &World) -> BTreeMap<NodeAgent, Reaching> {
         if facts.is_empty() {
             continue;
         }
-        let account = pod.pointer("/spec/serviceAccountName").and_then(Value::as_str).filter(|name| !name.is_empty());
         let agent =
-            NodeAgent { namespace: namespace.clone(), service_account: account.unwrap_or("default").to_owned() };
+            NodeAgent { namespace: namespace.clone(), service_account: consumers::service_account(pod).to_owned() };
         let listed = world.settings.node_agents.contains(&agent);
         let reaching = found.entry(agent).or_default();
         reaching.listed = listed;

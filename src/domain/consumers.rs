@@ -65,11 +65,7 @@ fn add_download(world: &World, pod: &Value, volume: &Value, holdings: &mut Holdi
     let annotations = pod.pointer("/metadata/annotations").and_then(Value::as_object);
     let name = annotations.and_then(|annotations| annotations.get(&key)).and_then(Value::as_str);
     let Some(artifact) = name.and_then(|name| world.artifacts.get(name)) else { return };
-    let account = match text(pod, "/spec/serviceAccountName") {
-        "" => "default",
-        named => named,
-    };
-    if world.refusal(artifact, text(pod, "/metadata/namespace"), Some(account)).is_none() {
+    if world.refusal(artifact, text(pod, "/metadata/namespace"), Some(service_account(pod))).is_none() {
         holdings.artifacts.insert(artifact.name.clone());
     }
 }
@@ -110,7 +106,16 @@ pub fn stopped(pod: &Value) -> bool {
     ended(pod) && !runs("/status/containerStatuses") && !runs("/status/initContainerStatuses")
 }
 
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+/// The service account that a pod of a cluster runs as.
+pub fn service_account(pod: &Value) -> &str {
+    match text(pod, "/spec/serviceAccountName") {
+        "" => "default",
+        named => named,
+    }
+}
+
+/// A text within an object; empty where there is none.
+pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 

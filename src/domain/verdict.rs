@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::{World, consumers::DOWNLOAD};
+use super::{
+    World,
+    consumers::{DOWNLOAD, text},
+};
 
 /// Name of the init container that verifies weights.
 pub const VERIFIER: &str = "weightlock-verify";
@@ -118,10 +121,6 @@ fn checks(verifier: &Value, artifact: &str, digest: &str) -> bool {
     let args: Vec<&str> =
         verifier.get("args").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     args.windows(4).any(|group| group == ["--artifact", artifact, "--digest", digest])
-}
-
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -3,16 +3,14 @@
 
 use std::fs;
 
-use weightlock::verifier::args::{DigestArgs, ManifestArg, SignatureArg};
-use weightlock::verifier::engine::digest;
+use weightlock::verifier::args::SignatureArg;
 use weightlock::verifier::finding::Reason;
 use weightlock::verifier::oms::Policy;
 use weightlock::verifier::oms::authority::Authority;
-use weightlock::verifier::progress::Progress;
 
 use crate::layouts::{Cache, cache};
 use crate::signing::{Desk, Kind, sign, with_key};
-use crate::volume::{digest_args, one};
+use crate::volume::one;
 
 const BUNDLE: &str = "model.sig";
 
@@ -37,18 +35,7 @@ fn signed() -> Cache {
 
 /// Pins what is there now, as somebody would who may declare and may not sign.
 fn sealed_anew(mut cache: Cache) -> Cache {
-    let args = DigestArgs {
-        path: cache.target.path.clone(),
-        manifest: None,
-        layout: cache.target.layout.clone(),
-        except: vec![BUNDLE.into()],
-        ..digest_args(cache.dir.path())
-    };
-    let manifest = digest("t", &args, &mut Progress::silent()).unwrap_or_else(|findings| panic!("{findings:?}"));
-    let mut json = Vec::new();
-    manifest.write_canonical(&mut json).unwrap();
-    cache.target.digest = manifest.digest();
-    cache.target.manifest = ManifestArg::Inline(String::from_utf8(json).unwrap());
+    cache.pin(vec![BUNDLE.into()]);
     cache
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use weightlock::verifier::args::{DigestArgs, Layout, ManifestArg, Target};
 use weightlock::verifier::engine::digest;
 use weightlock::verifier::finding::{Reason, exit};
+use weightlock::verifier::manifest::Manifest;
 use weightlock::verifier::progress::Progress;
 
 use crate::volume::{digest_args, findings, one, program};
@@ -20,6 +21,23 @@ pub struct Cache {
 }
 
 impl Cache {
+    /// Pins what is there now but for some files, as somebody would who may declare.
+    pub fn pin(&mut self, except: Vec<String>) -> Manifest {
+        let args = DigestArgs {
+            path: self.target.path.clone(),
+            manifest: None,
+            layout: self.target.layout.clone(),
+            except,
+            ..digest_args(self.dir.path())
+        };
+        let manifest = digest("t", &args, &mut Progress::silent()).unwrap_or_else(|findings| panic!("{findings:?}"));
+        let mut json = Vec::new();
+        manifest.write_canonical(&mut json).unwrap();
+        self.target.digest = manifest.digest();
+        self.target.manifest = ManifestArg::Inline(String::from_utf8(json).unwrap());
+        manifest
+    }
+
     /// A path within the repository directory.
     pub fn path(&self, path: &str) -> PathBuf {
         self.dir.path().join("hub/models--org--orion").join(path)
@@ -81,19 +99,9 @@ pub fn cache() -> Cache {
     cache.link("../../blobs/bb", "model.safetensors");
     cache.link("../../../blobs/aa", "onnx/config.json");
     fs::write(cache.snapshot("plain.txt"), "no link").unwrap();
-    let args = DigestArgs {
-        path: cache.target.path.clone(),
-        manifest: None,
-        layout: cache.target.layout.clone(),
-        ..digest_args(cache.dir.path())
-    };
-    let manifest = digest("t", &args, &mut Progress::silent()).unwrap_or_else(|findings| panic!("{findings:?}"));
+    let manifest = cache.pin(vec![]);
     let names: Vec<_> = manifest.files().iter().map(|file| &*file.path).collect();
     assert_eq!(names, ["config.json", "model.safetensors", "onnx/config.json", "plain.txt"]);
-    let mut json = Vec::new();
-    manifest.write_canonical(&mut json).unwrap();
-    cache.target.digest = manifest.digest();
-    cache.target.manifest = ManifestArg::Inline(String::from_utf8(json).unwrap());
     cache
 }
 

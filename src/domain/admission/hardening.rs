@@ -139,7 +139,7 @@ fn privileged(subject: &str, who: &Who, field: &str, findings: &mut Findings) {
     );
 }
 
-fn host_process(security: &Object) -> bool {
+pub(super) fn host_process(security: &Object) -> bool {
     object(security, "windowsOptions").is_some_and(|windows| is_true(windows, "hostProcess"))
 }
 
@@ -156,7 +156,7 @@ fn capabilities(subject: &str, security: &Object, findings: &mut Findings) {
 
 /// The added capabilities of a kind, as the author wrote them, with commas between them. The kind is asked with the name
 /// as the kernel has it, without `CAP_`.
-fn added(security: &Object, of_kind: impl Fn(&str) -> bool) -> String {
+pub(super) fn added(security: &Object, of_kind: impl Fn(&str) -> bool) -> String {
     let added = object(security, "capabilities").map(|c| strings(c, "add")).unwrap_or_default();
     let found = added.into_iter().filter(|name| of_kind(&node::capability(name)));
     found.map(quoted).collect::<Vec<_>>().join(", ")

@@ -2,10 +2,9 @@
 //!
 //! Outside environments nobody verifies what a pod is, and whoever reaches a node reads the storage of every pod on it.
 
-use serde_json::Value;
-
 use super::assessment::Assessment;
-use super::pod::{Object, Pod, is_true, object, strings, text};
+use super::hardening::{added, host_process};
+use super::pod::{Object, Pod, is_true, object, text};
 use super::text::{Findings, quoted};
 use crate::api::Mode;
 use crate::domain::node;
@@ -82,15 +81,11 @@ fn ways(pod: &Pod<'_>) -> Vec<String> {
         if host_process(security) {
             ways.push(format!("{subject} is a process of its node (securityContext.windowsOptions.hostProcess)."));
         }
-        let added = object(security, "capabilities").map(|c| strings(c, "add")).unwrap_or_default();
-        let reaching = |name: &&str| {
-            let name = node::capability(name);
-            node::CAPABILITIES.contains(&name.as_str())
-                || (name == node::NETWORK_CAPABILITY && is_true(pod.spec, "hostNetwork"))
-        };
-        let reaching: Vec<String> = added.into_iter().filter(reaching).map(quoted).collect();
+        let reaching = added(security, |name| {
+            node::CAPABILITIES.contains(&name) || (name == node::NETWORK_CAPABILITY && is_true(pod.spec, "hostNetwork"))
+        });
         if !reaching.is_empty() {
-            ways.push(format!("{subject} adds {}, and so reaches beyond its pod on the node.", reaching.join(", ")));
+            ways.push(format!("{subject} adds {reaching}, and so reaches beyond its pod on the node."));
         }
     }
     ways
@@ -99,8 +94,4 @@ fn ways(pod: &Pod<'_>) -> Vec<String> {
 fn directory(subject: &str, path: &str) -> Option<String> {
     let directory = node::directory(path, node::HARMLESS)?;
     Some(format!("{subject} reaches {directory} of the node, and through it the volumes of all its pods."))
-}
-
-fn host_process(security: &Object) -> bool {
-    security.get("windowsOptions").and_then(Value::as_object).is_some_and(|windows| is_true(windows, "hostProcess"))
 }

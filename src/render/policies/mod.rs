@@ -19,6 +19,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 
 use crate::api::{GROUP, Mode, VERSION, WeightIndex, WeightIndexSpec};
+use crate::domain::Rule;
 use crate::domain::world::Settings;
 
 /// What every name of ours begins with.
@@ -211,6 +212,16 @@ impl Policy {
 /// Where the pods that keep the cluster and Weightlock running are: a parameter that is lost must not stop them.
 fn cluster_namespaces(settings: &Settings) -> Vec<String> {
     settings.cluster_namespaces().map(String::from).to_vec()
+}
+
+/// The id of a rule at the beginning of a text, as a CEL literal.
+fn tag(rule: Rule) -> String {
+    cel::literal(&format!("[{}] ", rule.id()))
+}
+
+/// What is said where the text of a violation cannot be made.
+fn fallback(rule: Rule, fact: &str) -> String {
+    format!("[{}] {fact}. Remedy: {}", rule.id(), rule.describe().remedy)
 }
 
 fn rule(group: &str, versions: &[&str], resources: &[&str], operations: &[&str]) -> NamedRuleWithOperations {

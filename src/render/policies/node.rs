@@ -1,7 +1,7 @@
 //! Only the node's own agents reach a node: WL-114. What reaches it, and who its agents are, stands in the policies
 //! themselves, so that they need no parameter: one that is lost would stop pods that have no business with weights.
 
-use super::{Namespaces, Parameter, Policy, cel, cluster_namespaces, rule};
+use super::{Namespaces, Parameter, Policy, cel, cluster_namespaces, fallback, rule, tag};
 use crate::api::Mode;
 use crate::domain::Rule;
 use crate::domain::node::{CAPABILITIES, DIRECTORIES, HARMLESS, NETWORK_CAPABILITY, VOLUMES};
@@ -56,17 +56,18 @@ pub fn pods(settings: &Settings) -> Policy {
     let of_containers = |condition: &str, text: &str| {
         format!(
             "variables.containers.filter(c, {condition}).map(c, {} + 'container \"' + c.name + '\" {text}' + {remedy})",
-            tag()
+            tag(Rule::NodeAccess)
         )
     };
-    let of_pod =
-        |condition: &str, text: &str| format!("({condition} ? [{} + 'the pod {text}' + {remedy}] : [])", tag());
+    let of_pod = |condition: &str, text: &str| {
+        format!("({condition} ? [{} + 'the pod {text}' + {remedy}] : [])", tag(Rule::NodeAccess))
+    };
     let process = "is a process of its node (securityContext.windowsOptions.hostProcess).";
     let lists = [
         format!(
             "variables.paths.filter(v, {}).map(v, {} + 'volume \"' + v.name + '\" (hostPath \"' + v.raw + '\") {} + {remedy})",
             reaches("v.path"),
-            tag(),
+            tag(Rule::NodeAccess),
             reached("v.path")
         ),
         of_pod(
@@ -81,7 +82,7 @@ pub fn pods(settings: &Settings) -> Policy {
         of_containers(&host_process("c.security"), process),
         format!(
             "variables.adding.map(c, {} + 'container \"' + c.name + '\" adds \"' + c.added.join('\", \"') + '\", and so reaches beyond its pod on the node.' + {remedy})",
-            tag()
+            tag(Rule::NodeAccess)
         ),
     ];
     Policy {
@@ -95,7 +96,7 @@ pub fn pods(settings: &Settings) -> Policy {
         scope: Namespaces::Except(cluster_namespaces(settings)),
         variables,
         violations: format!("variables.agent ? [] : {}", lists.join(" + ")),
-        fallback: fallback("this pod reaches its node, and is none of its agents"),
+        fallback: fallback(Rule::NodeAccess, "this pod reaches its node, and is none of its agents"),
     }
 }
 
@@ -137,10 +138,10 @@ pub fn volumes(settings: &Settings) -> Policy {
         violations: format!(
             "!variables.asked ? [] : variables.paths.filter(v, {}).map(v, {} + 'PersistentVolume \"' + variables.name + '\" (' + v.raw + ') {} + ' Remedy: use a directory of its own; or reserve the volume, by spec.claimRef, for a namespace that nodeAgents of Weightlock\\'s chart lists.')",
             reaches("v.path"),
-            tag(),
+            tag(Rule::NodeAccess),
             reached("v.path")
         ),
-        fallback: fallback("this PersistentVolume is a directory of the node that reaches the volumes of all its pods"),
+        fallback: fallback(Rule::NodeAccess, "this PersistentVolume is a directory of the node that reaches the volumes of all its pods"),
     }
 }
 
@@ -185,12 +186,4 @@ fn directories() -> String {
 fn literals<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     let texts: Vec<String> = texts.into_iter().map(cel::literal).collect();
     format!("[{}]", texts.join(", "))
-}
-
-fn tag() -> String {
-    cel::literal(&format!("[{}] ", Rule::NodeAccess.id()))
-}
-
-fn fallback(fact: &str) -> String {
-    format!("[{}] {fact}. Remedy: {}", Rule::NodeAccess.id(), Rule::NodeAccess.describe().remedy)
 }

@@ -2,7 +2,7 @@
 //! (WL-403) or writes what their containers did (WL-404), and GPU pods outside environments follow the installation's setting (WL-501).
 
 use super::storage::claim_violations;
-use super::{Namespaces, Parameter, Policy, cel, cluster_namespaces, rule, source};
+use super::{Namespaces, Parameter, Policy, cel, cluster_namespaces, fallback, rule, source, tag};
 use crate::domain::Rule;
 use crate::domain::world::{GPU_RESOURCES, GpuPodsOutside, Settings};
 
@@ -78,7 +78,7 @@ pub fn volumes(settings: &Settings) -> Policy {
 
 /// The beginning of the text of a violation by volume `v`.
 fn subject() -> String {
-    format!("{} + 'volume \"' + v.name + '\" '", cel::literal(&format!("[{}] ", Rule::NotPermittedHere.id())))
+    format!("{} + 'volume \"' + v.name + '\" '", tag(Rule::NotPermittedHere))
 }
 
 /// The text of a violation by volume `v`.
@@ -109,7 +109,7 @@ pub fn connections() -> Policy {
         variables: cel::membership(),
         violations: format!(
             "variables.environment == '' || variables.audit ? [] : [{} + request.subResource + ' into ' + (request.resource.resource == 'services' ? 'Service' : 'Pod') + ' \"' + request.namespace + '/' + request.name + '\" of environment \"' + variables.environment + '\" is refused (workloads.debug: Deny). Remedy: ' + {}]",
-            cel::literal(&format!("[{}] ", rule_text.id)),
+            tag(Rule::Connection),
             cel::literal(rule_text.remedy)
         ),
         fallback: fallback(Rule::Connection, "connections into pods of this environment are refused"),
@@ -140,7 +140,7 @@ pub fn node_connections() -> Policy {
         ],
         violations: format!(
             "!variables.unclear && size(variables.into) == 0 ? [] : [{} + 'the proxy of Node \"' + request.name + '\" with path \"' + variables.steps.join('/') + '\" ' + (variables.unclear ? 'cannot be told from a connection into pods of an environment' : 'leads into namespace \"' + variables.into[0] + '\" of environment \"' + params.spec.members[variables.into[0]].environment + '\"') + ' and is refused (workloads.debug: Deny). Remedy: ' + {}]",
-            cel::literal(&format!("[{}] ", rule_text.id)),
+            tag(Rule::Connection),
             cel::literal(rule_text.remedy)
         ),
         fallback: fallback(Rule::Connection, "connections into pods of an environment through a node are refused"),
@@ -191,7 +191,7 @@ pub fn statuses(enforced: Vec<String>) -> Option<Policy> {
         ],
         violations: format!(
             "variables.node ? [] : (variables.containers + (variables.cluster ? [] : variables.ended)).map(f, {} + f + ' of Pod \"' + request.namespace + '/' + request.name + '\" is changed by \"' + request.userInfo.username + '\", which is not its node. Remedy: ' + {})",
-            cel::literal(&format!("[{}] ", rule_text.id)),
+            tag(Rule::ForgedStatus),
             cel::literal(rule_text.remedy)
         ),
         fallback: fallback(Rule::ForgedStatus, "what the containers of a pod did is said by its node alone"),
@@ -229,7 +229,7 @@ pub fn gpus(settings: &Settings) -> Option<Policy> {
         variables,
         violations: format!(
             "variables.environment != '' ? [] : variables.gpus.map(c, {} + 'container \"' + c.name + '\" asks for a GPU, and namespace \"' + request.namespace + '\" is in no environment. Remedy: ' + {})",
-            cel::literal(&format!("[{}] ", rule_text.id)),
+            tag(Rule::GpuPodOutside),
             cel::literal(rule_text.remedy)
         ),
         fallback: fallback(Rule::GpuPodOutside, "this pod asks for a GPU in a namespace of no environment"),
@@ -245,8 +245,4 @@ fn is_gpu(resource: &str, settings: &Settings) -> String {
         tests.push(format!("{resource}.startsWith({})", cel::literal(prefix)));
     }
     format!("({})", tests.join(" || "))
-}
-
-fn fallback(rule: Rule, fact: &str) -> String {
-    format!("[{}] {fact}. Remedy: {}", rule.id(), rule.describe().remedy)
 }

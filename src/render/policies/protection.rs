@@ -1,6 +1,6 @@
 //! Ring 1 keeps what it stands on: the definitions of the custom resources, and the index.
 
-use super::{CONTROLLER_SERVICE_ACCOUNT, Namespaces, Parameter, Policy, cel, rule};
+use super::{CONTROLLER_SERVICE_ACCOUNT, Namespaces, Parameter, Policy, cel, rule, tag};
 use crate::api::GROUP;
 use crate::domain::Rule;
 use crate::domain::world::Settings;
@@ -18,7 +18,7 @@ pub fn definitions() -> Policy {
         violations: format!(
             "oldObject.spec.group == {} ? [{} + 'CustomResourceDefinition \"' + oldObject.metadata.name + '\" is what Weightlock protects weights by. Remedy: ' + {}] : []",
             cel::literal(GROUP),
-            tag(),
+            tag(Rule::OwnObject),
             cel::literal(UNINSTALL)
         ),
         fallback: format!("[{}] a definition of Weightlock is deleted. Remedy: {UNINSTALL}", Rule::OwnObject.id()),
@@ -39,7 +39,7 @@ pub fn index(settings: &Settings) -> Policy {
         violations: format!(
             "request.userInfo.username == {} ? [] : [{} + 'WeightIndex \"' + (has(request.name) ? request.name : '') + '\" is written by the controller only, and not by \"' + request.userInfo.username + '\". Remedy: ' + {}]",
             cel::literal(&controller),
-            tag(),
+            tag(Rule::OwnObject),
             cel::literal(remedy)
         ),
         fallback: format!(
@@ -63,7 +63,7 @@ pub fn incidents(settings: &Settings) -> Policy {
         violations: format!(
             "request.userInfo.username == {} ? [] : [{} + 'WeightIncident \"' + (has(request.name) ? request.name : '') + '\" is written by the controller only, and not by \"' + request.userInfo.username + '\". Remedy: ' + {}]",
             cel::literal(&controller),
-            tag(),
+            tag(Rule::OwnObject),
             cel::literal(remedy)
         ),
         fallback: format!(
@@ -75,7 +75,3 @@ pub fn incidents(settings: &Settings) -> Policy {
 
 const UNINSTALL: &str =
     "to uninstall, delete the ValidatingAdmissionPolicyBindings of Weightlock first (docs/recovery.md).";
-
-fn tag() -> String {
-    cel::literal(&format!("[{}] ", Rule::OwnObject.id()))
-}

@@ -1,6 +1,6 @@
 //! Registered storage is not bound, re-declared or cloned where it is not permitted: WL-112.
 
-use super::{Namespaces, Parameter, Policy, cel, rule, source};
+use super::{Namespaces, Parameter, Policy, cel, fallback, rule, source, tag};
 use crate::domain::Rule;
 
 /// A PersistentVolume that is, holds or lies in registered storage is reserved only for claims of permitted namespaces.
@@ -33,7 +33,7 @@ pub fn volumes() -> Policy {
         let entry = format!("params.spec.{table}[k]");
         format!(
             "variables.{table}.map(k, {} + 'PersistentVolume \"' + variables.name + '\" ' + {} + {} + ' (' + k + ') and is reserved for claim \"' + object.spec.claimRef.name + '\"' + {})",
-            tag(),
+            tag(Rule::RegisteredStorageElsewhere),
             source::relation(table, "k", "variables.unclear"),
             cel::artifact(&entry),
             cel::not_permitted(&entry, "variables.destination", "bind it in")
@@ -44,7 +44,7 @@ pub fn volumes() -> Policy {
     // The kubelet takes a claim for the one that a volume is bound to by its UID alone, whatever namespace stands beside it.
     let pointed = format!(
         "variables.pointed.map(k, {} + 'PersistentVolume \"' + variables.name + '\" is registered storage (' + k + '), and \"' + request.userInfo.username + '\" says by spec.claimRef.uid which claim it is bound to, which the cluster itself does. Remedy: leave spec.claimRef.uid out; the claim of that namespace and name is bound then.')",
-        tag()
+        tag(Rule::RegisteredStorageElsewhere)
     );
     Policy {
         name: "volumes",
@@ -60,6 +60,7 @@ pub fn volumes() -> Policy {
             text("parents")
         ),
         fallback: fallback(
+            Rule::RegisteredStorageElsewhere,
             "this PersistentVolume is registered storage, reserved for a claim in a namespace where it is not permitted",
         ),
     }
@@ -126,7 +127,7 @@ pub fn claims() -> Policy {
             format!(
                 "({} ? [{} + 'PersistentVolumeClaim \"' + variables.name + '\" ' + {}] : [])",
                 violation.condition,
-                tag(),
+                tag(Rule::RegisteredStorageElsewhere),
                 violation.text
             )
         })
@@ -139,7 +140,10 @@ pub fn claims() -> Policy {
         scope: Namespaces::Except(vec![]),
         variables,
         violations: format!("!variables.asked ? [] : {}", lists.join(" + ")),
-        fallback: fallback("this claim leads to registered storage, which is not permitted in its namespace"),
+        fallback: fallback(
+            Rule::RegisteredStorageElsewhere,
+            "this claim leads to registered storage, which is not permitted in its namespace",
+        ),
     }
 }
 
@@ -156,11 +160,11 @@ pub fn snapshots() -> Policy {
         variables: cel::membership(),
         violations: format!(
             "has(object.spec.source) && has(object.spec.source.persistentVolumeClaimName) && ({claim}) in params.spec.claims && !variables.audit ? [{} + 'the snapshot is a copy of PersistentVolumeClaim \"' + {claim} + '\", which is ' + {} + {}] : []",
-            tag(),
+            tag(Rule::RegisteredStorageElsewhere),
             cel::artifact(&entry),
             cel::copied(&entry)
         ),
-        fallback: fallback("this snapshot is a copy of registered storage"),
+        fallback: fallback(Rule::RegisteredStorageElsewhere, "this snapshot is a copy of registered storage"),
     }
 }
 
@@ -191,22 +195,10 @@ pub fn snapshot_contents() -> Policy {
         variables,
         violations: format!(
             "variables.asked && variables.key in params.spec.keys && !variables.audit ? [{} + 'the snapshot content, for namespace \"' + variables.destination + '\", is a copy of ' + {} + ' (' + variables.key + ')' + {}] : []",
-            tag(),
+            tag(Rule::RegisteredStorageElsewhere),
             cel::artifact(entry),
             cel::copied(entry)
         ),
-        fallback: fallback("this snapshot content is a copy of registered storage"),
+        fallback: fallback(Rule::RegisteredStorageElsewhere, "this snapshot content is a copy of registered storage"),
     }
-}
-
-fn tag() -> String {
-    cel::literal(&format!("[{}] ", Rule::RegisteredStorageElsewhere.id()))
-}
-
-fn fallback(fact: &str) -> String {
-    format!(
-        "[{}] {fact}. Remedy: {}",
-        Rule::RegisteredStorageElsewhere.id(),
-        Rule::RegisteredStorageElsewhere.describe().remedy
-    )
 }
