@@ -13,6 +13,7 @@ mod reasons;
 mod running;
 mod shapes;
 mod signature;
+mod starved;
 mod tools;
 mod trust;
 mod verification;
