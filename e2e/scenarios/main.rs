@@ -7,6 +7,7 @@ mod admission;
 mod content;
 mod controller;
 mod disruption;
+mod exposure;
 mod harness;
 mod network;
 mod reasons;

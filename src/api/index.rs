@@ -91,4 +91,19 @@ pub struct IndexMember {
     pub environment: String,
     /// Whether admission is enforced there. In Audit the policies refuse nothing in the namespace.
     pub admission: Mode,
+    /// Who outside the environment may reach its pods, as its network.ingress declares it.
+    #[serde(default)]
+    pub reach: IndexReach,
+}
+
+/// Who outside an environment may reach its pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum IndexReach {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// Pods.
+    Pods,
+    /// Addresses, and pods.
+    Addresses,
 }

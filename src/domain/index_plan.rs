@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::backend::BackendKey;
 use super::lookup::Membership;
 use super::world::{Artifact, ClaimName, LocationSource, World};
-use crate::api::{IndexEntry, IndexMember, WeightIndexSpec};
+use crate::api::{IndexEntry, IndexMember, IndexReach, Network, WeightIndexSpec};
 
 /// Most keys in one shard.
 pub const MAX_KEYS: usize = 2000;
@@ -165,11 +165,23 @@ fn members(world: &World) -> BTreeMap<String, IndexMember> {
                     uid: member.uid.clone()?,
                     environment: environment.name.clone(),
                     admission: environment.modes.admission,
+                    reach: reach(&environment.network),
                 },
             )),
             _ => None,
         })
         .collect()
+}
+
+/// Who outside an environment may reach its pods.
+fn reach(network: &Network) -> IndexReach {
+    if network.ingress.iter().any(|rule| rule.from.cidr.is_some()) {
+        IndexReach::Addresses
+    } else if network.ingress.iter().any(|rule| rule.from.pods.is_some() || rule.from.environment.is_some()) {
+        IndexReach::Pods
+    } else {
+        IndexReach::Nobody
+    }
 }
 
 /// Cuts the tables. A key's shard depends on the key and the number of shards only, which is a power of two: an

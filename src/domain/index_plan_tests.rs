@@ -108,6 +108,24 @@ fn storage_claims_and_volumes_are_listed_with_what_all_owners_permit() {
 }
 
 #[test]
+fn members_say_who_is_let_in() {
+    let reach = |from: Option<serde_json::Value>| {
+        let mut environment = environment("a", "ns-a", Mode::Enforce);
+        let ports = serde_json::json!([{"protocol": "TCP", "port": 8000}]);
+        let rules: Vec<_> =
+            from.into_iter().map(|from| serde_json::json!({"name": "r", "from": from, "ports": ports})).collect();
+        environment.network = serde_json::from_value(serde_json::json!({"ingress": rules})).unwrap();
+        only(&world(vec![environment], vec![])).members["ns-a"].reach
+    };
+    assert_eq!(reach(None), IndexReach::Nobody);
+    assert_eq!(reach(Some(serde_json::json!({"self": {}}))), IndexReach::Nobody);
+    assert_eq!(reach(Some(serde_json::json!({"environment": "b"}))), IndexReach::Pods);
+    let pods = serde_json::json!({"pods": {"namespace": "gateway", "labels": {"app": "gateway"}}});
+    assert_eq!(reach(Some(pods)), IndexReach::Pods);
+    assert_eq!(reach(Some(serde_json::json!({"cidr": "192.0.2.0/24"}))), IndexReach::Addresses);
+}
+
+#[test]
 fn a_declared_claim_is_listed_before_it_exists() {
     let mut a = artifact("x", &["a"], vec![]);
     let source = LocationSource::Claim(ClaimName { namespace: "n".into(), name: "c".into() });

@@ -108,8 +108,12 @@ mod tests {
     #[test]
     fn a_member_is_in_force_once_every_shard_has_it() {
         let world = world();
-        let member =
-            IndexMember { uid: "u".into(), environment: "serving".into(), admission: crate::api::Mode::Enforce };
+        let member = IndexMember {
+            uid: "u".into(),
+            environment: "serving".into(),
+            admission: crate::api::Mode::Enforce,
+            reach: crate::api::IndexReach::Nobody,
+        };
         let with =
             WeightIndexSpec { shards: 2, members: BTreeMap::from([("ns".into(), member)]), ..Default::default() };
         let without = WeightIndexSpec { shards: 2, shard: 1, ..Default::default() };

@@ -170,6 +170,37 @@ async fn post(client: &Client, value: &Value, dry_run: bool) -> Result<Value, St
     }
 }
 
+/// Stand-ins for definitions that are not part of Kubernetes, where they are missing: plural, kind and scope of each.
+pub async fn stand_ins(client: &Client, group: &str, kinds: &[(&str, &str, &str)]) {
+    for (plural, kind, scope) in kinds {
+        let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+        let definition = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {
+                "name": format!("{plural}.{group}"),
+                "annotations": {"api-approved.kubernetes.io": "unapproved, a stand-in for tests"},
+            },
+            "spec": {
+                "group": group, "scope": scope,
+                "names": {"plural": plural, "singular": kind.to_lowercase(), "kind": kind},
+                "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}],
+            },
+        });
+        if let Err(said) = create(client, &definition).await {
+            assert!(said.starts_with("409"), "{said}");
+        }
+    }
+}
+
+/// Asks for the creation of an object without storing it, once its kind is served.
+pub async fn try_create_served(client: &Client, value: &Value) -> Result<Value, String> {
+    eventually("the kind is served", async || match try_create(client, value).await {
+        Err(said) if said.starts_with("404") => Err(said),
+        answer => Ok(answer),
+    })
+    .await
+}
+
 /// Changes an object by a JSON merge patch.
 pub async fn merge(client: &Client, value: &Value, patch: &Value) -> Result<Value, String> {
     let name = value["metadata"]["name"].as_str().expect("name");

@@ -82,6 +82,10 @@ pub enum Rule {
     Connection,
     /// Somebody else than its node says what the containers of a pod did.
     ForgedStatus,
+    /// Clients outside the cluster are led to pods of an environment.
+    Published,
+    /// Endpoints of an environment that somebody wrote by hand.
+    EndpointsByHand,
     /// A GPU pod outside every environment.
     GpuPodOutside,
     /// A reserved name or annotation is misused.
@@ -208,6 +212,8 @@ const ALL: &[Rule] = &[
     Rule::EphemeralContainer,
     Rule::Connection,
     Rule::ForgedStatus,
+    Rule::Published,
+    Rule::EndpointsByHand,
     Rule::GpuPodOutside,
     Rule::ReservedName,
     Rule::OwnObject,

@@ -8,6 +8,7 @@ mod cel;
 mod node;
 mod pods;
 mod protection;
+mod publication;
 mod source;
 mod storage;
 
@@ -72,6 +73,7 @@ fn all(settings: &Settings, enforced: Vec<String>) -> Vec<Policy> {
         node::volumes(settings),
     ];
     all.extend(pods::gpus(settings));
+    all.extend(publication::all(&enforced));
     all.extend(pods::statuses(enforced));
     all
 }
@@ -239,7 +241,7 @@ fn rule(group: &str, versions: &[&str], resources: &[&str], operations: &[&str])
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::IndexMember;
+    use crate::api::{IndexMember, IndexReach};
     use crate::domain::world::GpuPodsOutside;
 
     fn shards(n: i32) -> Vec<WeightIndexSpec> {
@@ -295,7 +297,8 @@ mod tests {
 
     #[test]
     fn statuses_are_guarded_where_admission_is_enforced_and_need_no_parameter() {
-        let member = |admission| IndexMember { uid: "u".into(), environment: "e".into(), admission };
+        let member =
+            |admission| IndexMember { uid: "u".into(), environment: "e".into(), admission, reach: IndexReach::Nobody };
         let members =
             |of: &[(&str, Mode)]| of.iter().map(|(name, mode)| ((*name).to_string(), member(*mode))).collect();
         let with = |of: &[(&str, Mode)]| {

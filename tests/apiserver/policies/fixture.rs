@@ -21,8 +21,10 @@ pub struct Fixture {
     pub run: String,
     /// Namespace of environment `inference`, which is permitted.
     pub inside: String,
-    /// Namespace of environment `lab`, which is enforced and not permitted.
+    /// Namespace of environment `lab`, which is enforced and not permitted. It lets addresses in.
     pub lab: String,
+    /// Namespace of environment `gated`, which is enforced and not permitted. It lets pods in.
+    pub gated: String,
     /// Namespace of environment `trial`, whose admission is in Audit.
     pub audit: String,
     /// Namespace of no environment.
@@ -79,6 +81,7 @@ async fn make() -> Fixture {
     let mut fixture = Fixture {
         inside: name("inside"),
         lab: name("lab"),
+        gated: name("gated"),
         audit: name("audit"),
         outside: name("outside"),
         again: name("again"),
@@ -87,7 +90,7 @@ async fn make() -> Fixture {
         run,
     };
     let mut uids = std::collections::BTreeMap::new();
-    for namespace in [&fixture.inside, &fixture.lab, &fixture.audit, &fixture.outside, &fixture.again] {
+    for namespace in [&fixture.inside, &fixture.lab, &fixture.gated, &fixture.audit, &fixture.outside, &fixture.again] {
         uids.insert(namespace.clone(), harness::namespace(&client, namespace).await);
     }
     let own = Settings::default().own_namespace;
@@ -102,13 +105,17 @@ async fn make() -> Fixture {
     let shards = index_plan::plan(&fixture.world).expect("index");
     let rendered = ring(&Settings::default(), shards);
     install(&client, &controller, &rendered).await;
-    harness::eventually("the policies are in force", async || {
-        match harness::try_create(&client, &persistent_volume(&fixture, csi(&fixture), &fixture.outside)).await {
-            Err(said) if said.contains("[WL-112]") => Ok(()),
+    // Bindings take effect one after the other: the first with a parameter, and one of the last.
+    let volume = persistent_volume(&fixture, csi(&fixture), &fixture.outside);
+    let endpoints = json!({"apiVersion": "v1", "kind": "Endpoints",
+        "metadata": {"name": harness::unique("ends"), "namespace": fixture.inside}});
+    for (object, rule) in [(volume, "[WL-112]"), (endpoints, "[WL-406]")] {
+        harness::eventually("the policies are in force", async || match harness::try_create(&client, &object).await {
+            Err(said) if said.contains(rule) => Ok(()),
             other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
+        })
+        .await;
+    }
     fixture
 }
 
@@ -185,6 +192,7 @@ fn world(fixture: &Fixture, uids: &std::collections::BTreeMap<String, String>) -
             Mode::Enforce,
         ),
         ("lab", vec![member(&fixture.lab, &uids[&fixture.lab])], Mode::Enforce),
+        ("gated", vec![member(&fixture.gated, &uids[&fixture.gated])], Mode::Enforce),
         ("trial", vec![member(&fixture.audit, &uids[&fixture.audit])], Mode::Audit),
     ] {
         let environment = Environment {
@@ -196,7 +204,7 @@ fn world(fixture: &Fixture, uids: &std::collections::BTreeMap<String, String>) -
             trusted_init: vec![],
             reverify: None,
             downloaders: vec![],
-            network: Network::default(),
+            network: network(name),
             egress_rate: None,
             deleting: false,
         };
@@ -257,6 +265,17 @@ fn world(fixture: &Fixture, uids: &std::collections::BTreeMap<String, String>) -
         world.claims.insert(claim_name(namespace, name), claim);
     }
     world
+}
+
+/// Whom an environment lets in.
+fn network(environment: &str) -> Network {
+    let from = match environment {
+        "lab" => json!({"cidr": "192.0.2.0/24"}),
+        "gated" => json!({"pods": {"namespace": "gateway", "labels": {"app": "gateway"}}}),
+        _ => return Network::default(),
+    };
+    let rule = json!({"name": "clients", "from": from, "ports": [{"protocol": "TCP", "port": 8000}]});
+    serde_json::from_value(json!({"ingress": [rule]})).expect("network")
 }
 
 fn claim_name(namespace: &str, name: &str) -> ClaimName {

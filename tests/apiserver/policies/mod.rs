@@ -9,6 +9,7 @@ mod gpus;
 mod nodes;
 mod pods;
 mod protection;
+mod publication;
 mod snapshots;
 mod statuses;
 mod volumes;

@@ -1,7 +1,7 @@
 //! Copies by snapshot. The snapshot kinds are not part of Kubernetes, so a stand-in for their definitions is made where
 //! they are missing.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::fixture::{DRIVER, fixture};
 use super::{assert_accepted, assert_refused};
@@ -10,36 +10,15 @@ use crate::harness;
 const GROUP: &str = "snapshot.storage.k8s.io";
 
 async fn install(client: &kube::Client) {
-    for (plural, kind, scope) in [
-        ("volumesnapshots", "VolumeSnapshot", "Namespaced"),
-        ("volumesnapshotcontents", "VolumeSnapshotContent", "Cluster"),
-    ] {
-        let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
-        let definition = json!({
-            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-            "metadata": {
-                "name": format!("{plural}.{GROUP}"),
-                "annotations": {"api-approved.kubernetes.io": "unapproved, a stand-in for tests"},
-            },
-            "spec": {
-                "group": GROUP, "scope": scope,
-                "names": {"plural": plural, "singular": kind.to_lowercase(), "kind": kind},
-                "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}],
-            },
-        });
-        if let Err(said) = harness::create(client, &definition).await {
-            assert!(said.starts_with("409"), "{said}");
-        }
-    }
-}
-
-/// The answer to an attempt, once the kinds are served.
-async fn ask(client: &kube::Client, object: &Value) -> Result<Value, String> {
-    harness::eventually("the snapshot kinds are served", async || match harness::try_create(client, object).await {
-        Err(said) if said.starts_with("404") => Err(said),
-        answer => Ok(answer),
-    })
-    .await
+    harness::stand_ins(
+        client,
+        GROUP,
+        &[
+            ("volumesnapshots", "VolumeSnapshot", "Namespaced"),
+            ("volumesnapshotcontents", "VolumeSnapshotContent", "Cluster"),
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -55,7 +34,7 @@ async fn no_snapshot_is_taken_of_registered_storage() {
     };
     for (namespace, claim) in [(&f.outside, "bound-before"), (&f.inside, "orion")] {
         assert_refused(
-            &ask(&client, &snapshot(namespace, claim)).await,
+            &harness::try_create_served(&client, &snapshot(namespace, claim)).await,
             &[
                 &format!(
                     "[WL-112] the snapshot is a copy of PersistentVolumeClaim \"{namespace}/{claim}\", which is WeightArtifact \"orion\"; a copy would be storage that nobody registered"
@@ -64,8 +43,8 @@ async fn no_snapshot_is_taken_of_registered_storage() {
             ],
         );
     }
-    assert_accepted(&ask(&client, &snapshot(&f.outside, "anything-else")).await);
-    assert_accepted(&ask(&client, &snapshot(&f.inside, "anything-else")).await);
+    assert_accepted(&harness::try_create_served(&client, &snapshot(&f.outside, "anything-else")).await);
+    assert_accepted(&harness::try_create_served(&client, &snapshot(&f.inside, "anything-else")).await);
 }
 
 #[tokio::test]
@@ -83,14 +62,14 @@ async fn registered_storage_is_not_declared_as_a_snapshot() {
         })
     };
     for namespace in [&f.outside, &f.inside] {
-        let said = ask(&client, &content(namespace, &f.handle())).await;
+        let said = harness::try_create_served(&client, &content(namespace, &f.handle())).await;
         let fact = format!(
             "[WL-112] the snapshot content, for namespace {namespace:?}, is a copy of WeightArtifact \"orion\""
         );
         assert_refused(&said, &[&fact]);
     }
-    assert_accepted(&ask(&client, &content(&f.outside, "vol-other")).await);
-    assert_accepted(&ask(&client, &content(&f.audit, &f.handle())).await);
+    assert_accepted(&harness::try_create_served(&client, &content(&f.outside, "vol-other")).await);
+    assert_accepted(&harness::try_create_served(&client, &content(&f.audit, &f.handle())).await);
 }
 
 #[tokio::test]
@@ -105,7 +84,7 @@ async fn the_content_of_a_snapshot_is_not_moved_elsewhere() {
             "volumeSnapshotRef": {"namespace": f.audit, "name": "s"},
         },
     });
-    assert_accepted(&ask(&client, &content).await);
+    assert_accepted(&harness::try_create_served(&client, &content).await);
     assert_accepted(&harness::create(&client, &content).await);
     let to = |namespace: &str| json!({"spec": {"volumeSnapshotRef": {"namespace": namespace}}});
     let moved = harness::merge(&client, &content, &to(&f.outside)).await;
