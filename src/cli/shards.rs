@@ -72,11 +72,12 @@ pub fn documents(objects: &[WeightManifest]) -> Result<String, CliError> {
 mod tests {
     use super::*;
     use crate::verifier::algorithm::Hashing;
-    use crate::verifier::manifest::File;
+    use crate::verifier::manifest::Files;
 
     #[test]
     fn shards_fit_and_are_the_canonical_manifest_together() {
-        let files = (0..5000).map(|n| File { path: format!("ä\"{n:05}").into(), size: 1 }).collect();
+        let mut files = Files::default();
+        (0..5000).for_each(|n| files.push(&format!("ä\"{n:05}"), 1, 1).unwrap());
         let manifest = Manifest::new(Hashing::default(), files, vec![7; 5000 * 32]).unwrap();
         let (objects, source) = objects("orion", &manifest).unwrap();
         assert!(objects.len() > 1, "{}", objects.len());

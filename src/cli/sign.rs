@@ -19,9 +19,10 @@ use crate::verifier::algorithm::{Algorithm, Hashing};
 use crate::verifier::args::{DigestArgs as EngineArgs, Layout};
 use crate::verifier::engine;
 use crate::verifier::manifest::{DEFAULT_PATH, Manifest, check_path};
-use crate::verifier::oms::bundle::{DEFAULT_NAME, MEDIA_TYPE, PAYLOAD_TYPE, Payload};
+use crate::verifier::oms::bundle::{DEFAULT_NAME, MEDIA_TYPE, PAYLOAD_TYPE};
 use crate::verifier::oms::files::{DEFAULT_SHARD_SIZE, Digest};
 use crate::verifier::oms::keys::PublicKey;
+use crate::verifier::oms::payload::pre_authentication_encoding;
 use crate::verifier::oms::statement::{GIT_PATHS, PREDICATE_TYPE, STATEMENT_TYPE};
 use crate::verifier::progress::Progress;
 use crate::verifier::report::Report;
@@ -100,9 +101,12 @@ pub fn run(args: &SignArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<
     let ignored = ignored(args, &root, &target)?;
     let manifest = hash(args, &root, &ignored, err)?;
     let name = root.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
-    let payload = Payload::new(statement(&name, &manifest, &ignored).to_string().as_bytes());
-    let signature = key.sign(payload.pre_authentication_encoding());
-    if !public.verifies(payload.pre_authentication_encoding(), &signature) {
+    let payload = statement(&name, &manifest, &ignored).to_string();
+    let message = pre_authentication_encoding(payload.as_bytes());
+    let signature = key.sign(&message);
+    let mut hasher = public.hasher();
+    hasher.update(&message);
+    if !public.verifies(hasher, &signature) {
         return Err(value("--private-key", args.private_key.display(), "made a signature that does not verify"));
     }
     let material = match certificates {
@@ -116,7 +120,7 @@ pub fn run(args: &SignArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<
         "mediaType": MEDIA_TYPE,
         "verificationMaterial": material,
         "dsseEnvelope": {
-            "payload": STANDARD.encode(payload.statement()),
+            "payload": STANDARD.encode(&payload),
             "payloadType": PAYLOAD_TYPE,
             "signatures": [{"sig": STANDARD.encode(signature), "keyid": ""}],
         },

@@ -18,10 +18,9 @@ pub fn check(place: &Place<'_>, manifest: &Manifest, looked: &Looked, allowed: &
         return;
     }
     for (index, file) in manifest.files().iter().enumerate() {
-        let at = looked.place(index, &file.path);
+        let at = looked.place(index, file.path);
         if let Err((reason, detail)) = one(place, at, file.size, looked.prints[index], allowed) {
-            let path = file.path.to_string();
-            findings.add(Finding::new(reason, place.artifact, &path, detail));
+            findings.add(Finding::new(reason, place.artifact, file.path, detail));
             if findings.are_enough() {
                 return;
             }

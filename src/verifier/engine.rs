@@ -11,11 +11,11 @@ use super::hash::{HashError, Resource};
 use super::inode::{Fingerprint, Fingerprints, Inode};
 use super::listed::Listed;
 use super::look::{Looked, Place};
-use super::manifest::{Bounds, File, MAX_FILES, Manifest, ManifestError};
+use super::manifest::{File, Files, MAX_FILES, Manifest, ManifestError, rearrange};
 use super::open::{open_directory, open_target};
 use super::pool::{How, Resources as _, hash_all};
 use super::progress::Progress;
-use super::signed;
+use super::signed::{self, Otherwise};
 use super::walk::unread;
 
 /// What became of a verification.
@@ -53,7 +53,7 @@ struct Opened<'a> {
     directory: Beneath,
     manifest: Manifest,
     /// What is signed, where it is hashed in another way than the manifest.
-    signed: Option<Manifest>,
+    otherwise: Option<Otherwise>,
     except: Vec<&'a str>,
     prints: Fingerprints,
     looked: Looked,
@@ -93,7 +93,7 @@ pub fn verify_as(targets: &[Target], how: &How, progress: &mut Progress<'_>) -> 
                 }
             }
         };
-        let (authority, signed) = signed.map_or((None, None), |signed| (Some(signed.authority), signed.manifest));
+        let (authority, otherwise) = signed.map_or((None, None), |signed| (Some(signed.authority), signed.otherwise));
         result.artifacts.push(Examined {
             authority,
             artifact: target.artifact.clone(),
@@ -105,7 +105,7 @@ pub fn verify_as(targets: &[Target], how: &How, progress: &mut Progress<'_>) -> 
         let prints = Fingerprints::new(directory.fd());
         let except = target.except(&manifest);
         let looked = Looked::default();
-        let mut artifact = Opened { target, how, directory, manifest, signed, except, prints, looked };
+        let mut artifact = Opened { target, how, directory, manifest, otherwise, except, prints, looked };
         artifact.looked = artifact.place().first(&artifact.manifest, &mut result.findings);
         opened.push(artifact);
     }
@@ -125,53 +125,43 @@ pub fn verify_as(targets: &[Target], how: &How, progress: &mut Progress<'_>) -> 
         return result;
     }
     result.content_read = true;
-    for artifact in &opened {
-        hash(artifact, &artifact.manifest, &|index| Some(index), progress, &mut result.findings);
-        if let Some(signed) = &artifact.signed {
-            let files = signed.files();
-            let index = |at: usize| artifact.manifest.find(&files[at].path);
-            hash(artifact, signed, &index, progress, &mut result.findings);
+    for artifact in &mut opened {
+        hash(artifact, None, progress, &mut result.findings);
+        let Some(mut otherwise) = artifact.otherwise.take() else { continue };
+        match otherwise.replace_digests(&artifact.target.artifact, &mut artifact.manifest) {
+            Ok(()) => hash(artifact, Some(&otherwise), progress, &mut result.findings),
+            Err(finding) => result.findings.add(finding),
         }
     }
     for artifact in &opened {
         let Opened { manifest, looked, .. } = artifact;
         let find = |path: &str| manifest.find(path).map(|index| (index, looked.prints[index]));
-        let path = |index: usize| &*manifest.files()[index].path;
+        let path = |index: usize| manifest.files().at(index).path;
         artifact.place().second(looked.prints.len(), &find, &path, &mut result.findings);
     }
     result
 }
 
-/// Hashes the content as `manifest` says, which is that of the artifact or what is signed; `listed` tells where a file of it
-/// is in that of the artifact.
-fn hash(
-    opened: &Opened<'_>,
-    manifest: &Manifest,
-    listed: &(dyn Fn(usize) -> Option<usize> + Sync),
-    progress: &mut Progress<'_>,
-    findings: &mut Findings,
-) {
-    let Opened { target, how, directory, prints, looked, .. } = opened;
-    let signed = !std::ptr::eq(manifest, &opened.manifest);
+/// Hashes the content, as the manifest says or, once its digests were replaced, as the signer did.
+fn hash(opened: &Opened<'_>, otherwise: Option<&Otherwise>, progress: &mut Progress<'_>, findings: &mut Findings) {
+    let Opened { target, how, directory, manifest, prints, looked, .. } = opened;
     let artifact = &target.artifact;
     let hashing = manifest.hashing();
     let files = Listed::new(hashing, manifest.files().len(), |index| {
-        let file = &manifest.files()[index];
-        match listed(index) {
-            Some(at) => (looked.place(at, &file.path), file.size, Some(looked.prints[at])),
-            None => (&*file.path, file.size, None),
-        }
+        let file = manifest.files().at(index);
+        (looked.place(index, file.path), file.size, Some(looked.prints[index]))
     });
     progress.begin(artifact, manifest.total_bytes());
     let mut on_result = |index: usize, result: Result<Digest, HashError>| {
         let (at, shard) = files.place(index);
-        let path = &manifest.files()[at].path;
+        let path = manifest.files().at(at).path;
         let expected = manifest.digest_of(at, shard);
         match result {
             Ok(found) if Some(found) == expected => {}
+            Ok(_) if otherwise.is_some_and(|otherwise| otherwise.leaves_out(at)) => {}
             Ok(found) => {
                 let expected = expected.map(|digest| digest.to_string()).unwrap_or_default();
-                if signed {
+                if otherwise.is_some() {
                     let algorithm = hashing.algorithm;
                     let detail = format!("{algorithm} is {found}, the signature says {expected}");
                     return findings.add(Finding::new(Reason::SignedOtherFiles, artifact, path, detail));
@@ -251,24 +241,22 @@ pub fn digest(name: &str, args: &DigestArgs, progress: &mut Progress<'_>) -> Res
     let hashing = args.hashing;
     let bytes = hashing.algorithm.digest_bytes();
     let listed = Listed::new(hashing, files.len(), |index| {
-        let File { path, size } = &files[index];
-        (looked.place(index, path), *size, Some(looked.prints[index]))
+        let File { path, size } = files.at(index);
+        (looked.place(index, path), size, Some(looked.prints[index]))
     });
     let mut digests = vec![0; listed.count() * bytes];
     progress.begin(name, files.iter().map(|file| file.size).sum());
     let mut on_result = |index: usize, result: Result<Digest, HashError>| match result {
         Ok(digest) => digests[index * bytes..(index + 1) * bytes].copy_from_slice(digest.as_bytes()),
-        Err(error) => findings.add(unhashed(name, &files[listed.place(index).0].path, &error)),
+        Err(error) => findings.add(unhashed(name, files.at(listed.place(index).0).path, &error)),
     };
     let done = hash_all(&directory, &prints, &listed, &how, progress, &mut on_result);
     progress.end();
     if let Err(error) = done {
         findings.add(Finding::new(Reason::UnreadableFile, name, "", error.to_string()));
     }
-    let find = |path: &str| {
-        files.binary_search_by(|file| (*file.path).cmp(path)).ok().map(|index| (index, looked.prints[index]))
-    };
-    place.second(files.len(), &find, &|index: usize| &*files[index].path, &mut findings);
+    let find = |path: &str| files.find(path).map(|index| (index, looked.prints[index]));
+    place.second(files.len(), &find, &|index: usize| files.at(index).path, &mut findings);
     if !findings.is_empty() {
         return Err(findings);
     }
@@ -282,20 +270,19 @@ pub fn digest(name: &str, args: &DigestArgs, progress: &mut Progress<'_>) -> Res
 }
 
 /// The files of a directory, sorted by the bytes of their paths, and how each was seen.
-fn list(place: &Place<'_>, args: &DigestArgs, findings: &mut Findings) -> (Vec<File>, Looked) {
+fn list(place: &Place<'_>, args: &DigestArgs, findings: &mut Findings) -> (Files, Looked) {
     let name = place.artifact;
     let limit = args.max_files.unwrap_or(MAX_FILES as u64);
-    let mut listed: Vec<(File, Fingerprint)> = Vec::new();
+    let (mut files, mut prints) = (Files::default(), Vec::<Fingerprint>::new());
     let mut places: Vec<Box<str>> = Vec::new();
-    let mut bounds = Bounds::default();
     let mut on_file = |path: &str, at: &str, inode: &Inode, findings: &mut Findings| {
-        if listed.len() as u64 == limit {
+        if files.len() as u64 == limit {
             let detail = format!("this is one file more than the {limit} that are allowed");
             return findings.add(Finding::new(Reason::TooManyFiles, name, path, detail));
         }
-        match bounds.add(path.len(), args.hashing.digests(inode.size)) {
+        match files.push(path, inode.size, args.hashing.digests(inode.size)) {
             Ok(()) => {
-                listed.push((File { path: path.into(), size: inode.size }, place.prints.of(inode)));
+                prints.push(place.prints.of(inode));
                 if place.moves() {
                     places.push(at.into());
                 }
@@ -304,10 +291,15 @@ fn list(place: &Place<'_>, args: &DigestArgs, findings: &mut Findings) -> (Vec<F
         }
     };
     place.walk(&mut on_file, findings);
-    // Where files have places, they come in order.
-    listed.sort_unstable_by(|(a, _), (b, _)| a.path.cmp(&b.path));
-    let prints = listed.iter().map(|(_, print)| *print).collect();
-    (listed.into_iter().map(|(file, _)| file).collect(), Looked::new(prints, places))
+    if let Some(order) = files.sort() {
+        rearrange(order, &mut |one, other| {
+            prints.swap(one, other);
+            if place.moves() {
+                places.swap(one, other);
+            }
+        });
+    }
+    (files, Looked::new(prints, places))
 }
 
 /// Why a file has no digest.

@@ -96,7 +96,7 @@ impl Place<'_> {
             if let Some(slot) = places.get_mut(index) {
                 *slot = place.into();
             }
-            let (size, expected) = (inode.size, files[index].size);
+            let (size, expected) = (inode.size, files.at(index).size);
             if size != expected {
                 let detail = format!("it has {size} bytes, the manifest says {expected}");
                 findings.add(self.finding(Reason::SizeMismatch, path, detail));
@@ -106,10 +106,10 @@ impl Place<'_> {
         let missing = files.iter().enumerate().filter(|(index, _)| complete && seen[*index].is_none());
         for (index, file) in missing {
             match extra.iter().position(|(_, place, size)| *size == file.size && self.holds(place, manifest, index)) {
-                Some(at) => findings.add(self.renamed(&file.path, &extra.remove(at).0)),
+                Some(at) => findings.add(self.renamed(file.path, &extra.remove(at).0)),
                 None => {
                     let detail = "the manifest lists it, and it is not there";
-                    findings.add(self.finding(Reason::MissingFile, &file.path, detail));
+                    findings.add(self.finding(Reason::MissingFile, file.path, detail));
                 }
             }
         }
@@ -131,7 +131,7 @@ impl Place<'_> {
 
     /// Whether the file at `path` has the content that the manifest says of the file at this index.
     fn holds(&self, path: &str, manifest: &Manifest, index: usize) -> bool {
-        let (hashing, size) = (manifest.hashing(), manifest.files()[index].size);
+        let (hashing, size) = (manifest.hashing(), manifest.files().at(index).size);
         let mut hasher = self.how.hasher(self.directory, self.prints);
         manifest.digests(index).chunks_exact(hashing.algorithm.digest_bytes()).zip(0..).all(|(expected, shard)| {
             let resource = hashing.resource(path, size, shard, None);

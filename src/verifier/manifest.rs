@@ -2,6 +2,8 @@
 
 mod bounds;
 mod document;
+mod files;
+mod places;
 
 use std::io::{self, Write};
 
@@ -13,6 +15,8 @@ use super::algorithm::{Digest, Hashing, write_hex};
 
 pub use bounds::{Bounds, MAX_BYTES, MAX_FILES, MAX_PATHS_BYTES, check_path, check_shard_size};
 pub use document::Entry;
+pub use files::{File, Files, rearrange};
+pub use places::Places;
 
 /// Version of the manifest format whose files have a SHA-256 each.
 pub const VERSION: u32 = 1;
@@ -83,25 +87,13 @@ impl<'de> Deserialize<'de> for Hash {
     }
 }
 
-/// One file. Its digests are kept apart, since files with one of 32 bytes and with thousands of 64 bytes shall take no more
-/// memory than they need.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct File {
-    /// Path relative to the directory of the artifact, with `/` between its steps.
-    pub path: Box<str>,
-    /// Length in bytes.
-    pub size: u64,
-}
-
 /// A list of files that was found to be sound: sorted by the bytes of their paths, each path once, at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
-    hashing: Hashing,
-    files: Vec<File>,
+    files: Files,
     /// Of each file in order, of each shard in order.
     digests: Vec<u8>,
-    /// Where in `digests` those of each file begin; empty where each file has one.
-    starts: Vec<u32>,
+    places: Places,
     total: u64,
 }
 
@@ -172,20 +164,17 @@ pub enum ManifestError {
 
 impl Manifest {
     /// Makes a manifest of files in any order, each with its path, its SHA-256 and its size.
-    pub fn of_sha256<P: Into<Box<str>>>(
-        listed: impl IntoIterator<Item = (P, Hash, u64)>,
-    ) -> Result<Self, ManifestError> {
-        let mut digests = Vec::new();
-        let files = listed.into_iter().map(|(path, sha256, size)| {
+    pub fn of_sha256<P: AsRef<str>>(listed: impl IntoIterator<Item = (P, Hash, u64)>) -> Result<Self, ManifestError> {
+        let (mut files, mut digests) = (Files::default(), Vec::new());
+        for (path, sha256, size) in listed {
+            files.push(path.as_ref(), size, 1)?;
             digests.extend_from_slice(&sha256.0);
-            File { path: path.into(), size }
-        });
-        let files = files.collect();
+        }
         Self::new(Hashing::default(), files, digests)
     }
 
     /// Makes a manifest of files in any order. `digests` has the digests of each file, one after the other, in the same order.
-    pub fn new(hashing: Hashing, files: Vec<File>, digests: Vec<u8>) -> Result<Self, ManifestError> {
+    pub fn new(hashing: Hashing, mut files: Files, mut digests: Vec<u8>) -> Result<Self, ManifestError> {
         check_shard_size(hashing.shard_size)?;
         if files.is_empty() {
             return Err(ManifestError::Empty);
@@ -193,8 +182,8 @@ impl Manifest {
         let mut bounds = Bounds::default();
         let mut total: u64 = 0;
         let mut bytes: u64 = 0;
-        for file in &files {
-            check_path(&file.path)?;
+        for file in files.iter() {
+            check_path(file.path)?;
             bounds.add(file.path.len(), hashing.digests(file.size))?;
             bytes += hashing.digests(file.size) * hashing.algorithm.digest_bytes() as u64;
             total = total.checked_add(file.size).filter(|sum| *sum <= i64::MAX as u64).ok_or(ManifestError::Size)?;
@@ -202,26 +191,51 @@ impl Manifest {
         if bytes != digests.len() as u64 {
             return Err(ManifestError::Digests { found: digests.len() as u64, expected: bytes });
         }
-        let (files, digests) = sorted(hashing, files, digests);
-        let starts = match hashing.shard_size {
-            None => Vec::new(),
-            Some(_) => starts(hashing, files.iter().map(|file| file.size)).0,
-        };
-        if let Some(pair) = files.windows(2).find(|pair| pair[0].path == pair[1].path) {
-            return Err(ManifestError::Duplicate(pair[0].path.to_string()));
+        let places = sort(hashing, &mut files, &mut digests);
+        if let Some((path, _)) = files.iter().zip(files.iter().skip(1)).find(|(one, next)| one.path == next.path) {
+            return Err(ManifestError::Duplicate(path.path.into()));
         }
-        for file in &files {
-            let ancestors = file.path.match_indices('/').map(|(at, _)| &file.path[..at]);
-            for ancestor in ancestors {
-                if find(&files, ancestor).is_some() {
-                    return Err(ManifestError::FileAndDirectory {
-                        file: ancestor.into(),
-                        inner: file.path.to_string(),
-                    });
-                }
+        for file in files.iter() {
+            let mut ancestors = file.path.match_indices('/').map(|(at, _)| &file.path[..at]);
+            if let Some(ancestor) = ancestors.find(|ancestor| files.find(ancestor).is_some()) {
+                return Err(ManifestError::FileAndDirectory { file: ancestor.into(), inner: file.path.into() });
             }
         }
-        Ok(Self { hashing, files, digests, starts, total })
+        Ok(Self { files, digests, places, total })
+    }
+
+    /// Where the digests would be if the files were hashed so.
+    ///
+    /// # Errors
+    /// If a shard cannot have that size, or there are too many.
+    pub fn places_as(&self, hashing: Hashing) -> Result<Places, ManifestError> {
+        check_shard_size(hashing.shard_size)?;
+        let mut bounds = Bounds::default();
+        for file in self.files.iter() {
+            bounds.add(file.path.len(), hashing.digests(file.size))?;
+        }
+        Ok(Places::of_files(hashing, &self.files))
+    }
+
+    /// Puts digests of zeros in the place of its own, to be set by [`Self::set_digest`].
+    ///
+    /// # Errors
+    /// As [`Self::places_as`].
+    pub fn rehash(&mut self, hashing: Hashing) -> Result<(), ManifestError> {
+        self.places = self.places_as(hashing)?;
+        // First the old ones go: there is no need for memory for both.
+        self.digests = Vec::new();
+        self.digests.resize(self.places.count() * hashing.algorithm.digest_bytes(), 0);
+        Ok(())
+    }
+
+    /// Sets the digest of this number, counted through all files; one of another length, or beyond the last, is left out.
+    pub fn set_digest(&mut self, number: usize, digest: &[u8]) {
+        let bytes = self.hashing().algorithm.digest_bytes();
+        let place = self.digests.chunks_exact_mut(bytes).nth(number);
+        if let Some(place) = place.filter(|place| place.len() == digest.len()) {
+            place.copy_from_slice(digest);
+        }
     }
 
     /// Parses JSON. Unknown and repeated members are errors; white space and order are free, as the digest is taken of the canonical form.
@@ -241,36 +255,33 @@ impl Manifest {
 
     /// How the files are hashed.
     pub fn hashing(&self) -> Hashing {
-        self.hashing
+        self.places.hashing
+    }
+
+    /// Which digests are those of which file.
+    pub fn places(&self) -> &Places {
+        &self.places
     }
 
     /// The files, sorted by the bytes of their paths.
-    pub fn files(&self) -> &[File] {
+    pub fn files(&self) -> &Files {
         &self.files
     }
 
     /// The digests of the file at this index, one after the other.
     pub fn digests(&self, index: usize) -> &[u8] {
-        let bytes = self.hashing.algorithm.digest_bytes();
-        let place = match self.starts.as_slice() {
-            [] => index * bytes..(index + 1) * bytes,
-            starts => {
-                let start =
-                    |index: usize| starts.get(index).map_or(self.digests.len(), |start| *start as usize * bytes);
-                start(index)..start(index + 1)
-            }
-        };
-        self.digests.get(place).unwrap_or_default()
+        let (bytes, numbers) = (self.hashing().algorithm.digest_bytes(), self.places.of(index));
+        self.digests.get(numbers.start * bytes..numbers.end * bytes).unwrap_or_default()
     }
 
     /// The digest of a shard of the file at this index; shard 0 where files are hashed whole.
     pub fn digest_of(&self, index: usize, shard: usize) -> Option<Digest> {
-        self.digests(index).chunks_exact(self.hashing.algorithm.digest_bytes()).nth(shard).map(Digest::new)
+        self.digests(index).chunks_exact(self.hashing().algorithm.digest_bytes()).nth(shard).map(Digest::new)
     }
 
     /// SHA-256 of the file at this index, where files are hashed so.
     pub fn sha256_of(&self, index: usize) -> Option<Hash> {
-        match self.hashing == Hashing::default() {
+        match self.hashing() == Hashing::default() {
             true => self.digests(index).try_into().ok().map(Hash),
             false => None,
         }
@@ -278,7 +289,7 @@ impl Manifest {
 
     /// Index of the file with that path.
     pub fn find(&self, path: &str) -> Option<usize> {
-        find(&self.files, path)
+        self.files.find(path)
     }
 
     /// Sum of the sizes in bytes.
@@ -313,40 +324,17 @@ impl Manifest {
     }
 }
 
-/// Sorts by the bytes of the paths.
-fn sorted(hashing: Hashing, mut files: Vec<File>, digests: Vec<u8>) -> (Vec<File>, Vec<u8>) {
-    if files.is_sorted_by(|a, b| a.path <= b.path) {
-        return (files, digests);
-    }
-    let (starts, _) = starts(hashing, files.iter().map(|file| file.size));
+/// Sorts files by the bytes of their paths, their digests with them.
+fn sort(hashing: Hashing, files: &mut Files, digests: &mut [u8]) -> Places {
+    let before = Places::of_files(hashing, files);
+    let Some(order) = files.sort() else { return before };
     let bytes = hashing.algorithm.digest_bytes();
-    let mut order: Vec<u32> = (0..).take(files.len()).collect();
-    order.sort_unstable_by(|a, b| files[*a as usize].path.cmp(&files[*b as usize].path));
-    let mut moved = Vec::with_capacity(digests.len());
-    for index in order {
-        let start = starts[index as usize] as usize * bytes;
-        let length = hashing.digests(files[index as usize].size) as usize * bytes;
-        moved.extend_from_slice(&digests[start..start + length]);
-    }
-    files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    (files, moved)
-}
-
-/// The number of the first digest of each file, by their sizes, and how many digests there are.
-pub(super) fn starts(hashing: Hashing, sizes: impl Iterator<Item = u64>) -> (Vec<u32>, usize) {
-    let mut next = 0;
-    let starts = sizes.map(|size| {
-        let start = next;
-        // No manifest has more digests than fit: see MAX_FILES.
-        next += hashing.digests(size) as u32;
-        start
+    let numbers = order.into_iter().flat_map(|index| before.of(index as usize)).map(|number| number as u32);
+    rearrange(numbers.collect(), &mut |one, other| {
+        let (low, high) = digests.split_at_mut(one.max(other) * bytes);
+        low[one.min(other) * bytes..][..bytes].swap_with_slice(&mut high[..bytes]);
     });
-    let starts = starts.collect();
-    (starts, next as usize)
-}
-
-fn find(files: &[File], path: &str) -> Option<usize> {
-    files.binary_search_by(|file| file.path.as_bytes().cmp(path.as_bytes())).ok()
+    Places::of_files(hashing, files)
 }
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
 use super::*;
+use proptest::prelude::*;
+use sha2::Sha512;
 
 const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -125,8 +127,11 @@ fn other_hashes_and_shards_have_one_canonical_form_each() {
 
 #[test]
 fn digests_stay_with_their_files_in_whatever_order_these_come() {
-    let files =
-        |names: [&str; 3]| names.map(|name| File { path: name.into(), size: name.len() as u64 * 700_000 }).to_vec();
+    let files = |names: [&str; 3]| {
+        let mut files = Files::default();
+        names.iter().for_each(|name| files.push(name, name.len() as u64 * 700_000, 1).unwrap());
+        files
+    };
     let hashing = Hashing { algorithm: super::super::algorithm::Algorithm::Sha256, shard_size: Some(1 << 20) };
     // One shard, two shards, three shards.
     let sizes: Vec<u64> = files(["c", "aa", "bbbb"]).iter().map(|file| hashing.digests(file.size)).collect();
@@ -144,6 +149,63 @@ fn digests_stay_with_their_files_in_whatever_order_these_come() {
     assert_eq!(one.digest_of(1, 2), Some(Digest::new(&[b'b'; 32])));
     assert_eq!(one.digest_of(2, 1), None);
     assert_eq!(one.sha256_of(0), None);
+}
+
+proptest! {
+    #[test]
+    fn any_order_of_the_same_files_is_the_same_manifest(
+        listed in prop::collection::btree_map("[a-d]{1,3}(-[a-d]{1,2})?", 0_u64..4 << 20, 1..40).prop_map(Vec::from_iter),
+        seed in prop::collection::vec(any::<u32>(), 40),
+        shard_size in prop::option::of(Just(1 << 20)),
+    ) {
+        let hashing = Hashing { algorithm: super::super::algorithm::Algorithm::Blake2b, shard_size };
+        let mut shuffled: Vec<_> = listed.iter().zip(seed).collect();
+        shuffled.sort_by_key(|(_, key)| *key);
+        let manifest = |listed: &[(String, u64)]| {
+            let (mut files, mut digests) = (Files::default(), Vec::new());
+            for (path, size) in listed {
+                files.push(path, *size, hashing.digests(*size)).unwrap();
+                for shard in 0..hashing.digests(*size) {
+                    digests.extend_from_slice(Sha512::digest(format!("{path}:{shard}")).as_slice());
+                }
+            }
+            Manifest::new(hashing, files, digests).unwrap()
+        };
+        let sorted = manifest(&listed);
+        let shuffled: Vec<_> = shuffled.into_iter().map(|(file, _)| file.clone()).collect();
+        let same = manifest(&shuffled);
+        prop_assert_eq!(&same, &sorted);
+        for (index, (path, size)) in listed.iter().enumerate() {
+            prop_assert_eq!(same.files().at(index), File { path, size: *size });
+            prop_assert_eq!(same.find(path), Some(index));
+            for shard in 0..hashing.digests(*size) {
+                let expected = Sha512::digest(format!("{path}:{shard}"));
+                prop_assert_eq!(same.digest_of(index, shard as usize), Some(Digest::new(&expected)));
+                let number = same.places().of(index).start + shard as usize;
+                prop_assert_eq!(same.places().file(number), (index, shard as usize));
+            }
+        }
+    }
+}
+
+#[test]
+fn digests_of_another_hash_take_the_place_of_its_own() {
+    let mut manifest = Manifest::of_sha256([("b", Hash([2; 32]), 3 << 20), ("a", Hash([1; 32]), 0)]).unwrap();
+    let hashing =
+        |shard_size| Hashing { algorithm: super::super::algorithm::Algorithm::Blake2b, shard_size: Some(shard_size) };
+    assert!(matches!(manifest.rehash(hashing(7)), Err(ManifestError::Hashing(_))));
+    assert_eq!(manifest.sha256_of(1), Some(Hash([2; 32])));
+
+    manifest.rehash(hashing(1 << 20)).unwrap();
+    assert_eq!(
+        (manifest.hashing(), manifest.digests(0), manifest.digests(1)),
+        (hashing(1 << 20), &[][..], &[0; 192][..])
+    );
+    manifest.set_digest(1, &[7; 64]);
+    // Of another length, and beyond the last.
+    manifest.set_digest(0, &[7; 32]);
+    manifest.set_digest(3, &[7; 64]);
+    assert_eq!(manifest.digests(1), [[0; 64], [7; 64], [0; 64]].concat());
 }
 
 #[test]

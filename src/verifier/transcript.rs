@@ -107,7 +107,7 @@ pub fn read(log: &str) -> Result<(Summary, Option<Manifest>), TranscriptError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::manifest::File;
+    use super::super::manifest::Files;
     use super::*;
 
     fn log(files: bool) -> (Manifest, String) {
@@ -128,7 +128,9 @@ mod tests {
     #[test]
     fn other_hashes_and_shards_are_read_too() {
         let hashing = Hashing { algorithm: Algorithm::Blake2b, shard_size: Some(1 << 20) };
-        let manifest = Manifest::new(hashing, vec![File { path: "a".into(), size: 3 }], vec![7; 64]).unwrap();
+        let mut files = Files::default();
+        files.push("a", 3, 1).unwrap();
+        let manifest = Manifest::new(hashing, files, vec![7; 64]).unwrap();
         let mut log = Vec::new();
         write(&manifest, true, &mut log).unwrap();
         let text = String::from_utf8(log).unwrap();

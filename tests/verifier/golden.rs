@@ -67,10 +67,10 @@ fn bundles_that_were_made_once_are_still_verified() {
 #[test]
 #[ignore = "writes tests/golden/oms/ours"]
 fn golden_bundles_are_made() {
+    use crate::signatures::statement_of;
     use crate::signing::{Chain, Desk, Kind, sign, with_key};
     use crate::sigstore::{IDENTITY, ISSUER, Instance, Making};
     use weightlock::cli::sign::{MethodArg, SignArgs};
-    use weightlock::verifier::oms::bundle::Bundle;
 
     let volume = model("", |_| {});
     fs::remove_file(volume.path("model.sig")).unwrap();
@@ -107,7 +107,7 @@ fn golden_bundles_are_made() {
     let keyless = directory().join("keyless.sig");
     if !keyless.exists() {
         let made = fs::read(directory().join("files-sha256-p256.sig")).unwrap();
-        let statement = Bundle::parse(&made).unwrap().payload.statement().to_vec();
+        let statement = statement_of(&made);
         let instance = Instance::new();
         fs::write(&keyless, instance.sign(&statement, Making::default()).to_string()).unwrap();
         let root = instance.trusted_root().to_string();

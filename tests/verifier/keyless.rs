@@ -9,9 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use time::Duration;
 use weightlock::verifier::finding::{Reason, exit};
-use weightlock::verifier::oms::bundle::Bundle;
+use weightlock::verifier::oms::bundle::MAX_KEYLESS_BYTES;
 
-use crate::signatures::{FILES, model};
+use crate::signatures::{FILES, model, statement_of};
 use crate::sigstore::{IDENTITY, ISSUER, Instance, Making};
 use crate::volume::{Volume, verify_args};
 
@@ -20,7 +20,7 @@ const ENTRY: &str = "/verificationMaterial/tlogEntries/0";
 
 /// The statement of a golden bundle: it is of the files of the model.
 fn statement() -> Vec<u8> {
-    Bundle::parse(FILES.as_bytes()).unwrap().payload.statement().to_vec()
+    statement_of(FILES.as_bytes())
 }
 
 fn authority(trusted_root: &Value) -> Value {
@@ -228,4 +228,13 @@ fn a_changed_statement_is_not_what_was_signed() {
     let text = String::from_utf8(statement()).unwrap();
     let changed = stage.with("/dsseEnvelope/payload", STANDARD.encode(text.replace("config.json", "comfig.json")));
     stage.refused(&changed, &stage.trusting(), Reason::SignatureInvalid, "DSSE signature verification failed");
+}
+
+#[test]
+fn a_keyless_bundle_that_would_not_fit_into_memory_is_refused() {
+    let stage = Stage::new();
+    let mut statement = statement();
+    statement.resize(MAX_KEYLESS_BYTES as usize / 4 * 3, b' ');
+    let large = stage.instance.sign(&statement, Making::default());
+    stage.refused(&large, &stage.trusting(), Reason::BundleInvalid, "it is keyless and has more than 16777216 bytes");
 }

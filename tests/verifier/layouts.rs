@@ -100,7 +100,7 @@ pub fn cache() -> Cache {
     cache.link("../../../blobs/aa", "onnx/config.json");
     fs::write(cache.snapshot("plain.txt"), "no link").unwrap();
     let manifest = cache.pin(vec![]);
-    let names: Vec<_> = manifest.files().iter().map(|file| &*file.path).collect();
+    let names: Vec<_> = manifest.files().iter().map(|file| file.path).collect();
     assert_eq!(names, ["config.json", "model.safetensors", "onnx/config.json", "plain.txt"]);
     cache
 }

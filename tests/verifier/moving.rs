@@ -6,13 +6,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use weightlock::verifier::algorithm::{Algorithm, Hashing};
-use weightlock::verifier::args::DigestArgs;
+use weightlock::verifier::args::{DigestArgs, SignatureArg, Target};
 use weightlock::verifier::engine::{digest, verify};
 use weightlock::verifier::finding::{Reason, exit};
 use weightlock::verifier::manifest::DEFAULT_PATH;
+use weightlock::verifier::oms::Policy;
+use weightlock::verifier::oms::authority::Authority;
 use weightlock::verifier::progress::{Progress, Style};
 use weightlock::verifier::store;
 
+use crate::bundles::{statement, with_key};
 use crate::program::process;
 use crate::volume::*;
 
@@ -49,9 +52,13 @@ fn slow() -> Volume {
 }
 
 fn changed_by(volume: &Volume, change: impl FnMut()) -> Vec<(Reason, String)> {
+    changes(&volume.target(), change)
+}
+
+fn changes(target: &Target, change: impl FnMut()) -> Vec<(Reason, String)> {
     let mut once = Once(Some(change));
     let mut progress = Progress::new(Style::Bar, &mut once);
-    let result = verify(&[volume.target()], &mut progress);
+    let result = verify(std::slice::from_ref(target), &mut progress);
     assert!(result.content_read);
     assert!(once.0.is_none(), "it was done before anything could change");
     // What is found when a file is read may be found again when the tree is looked at once more.
@@ -90,6 +97,28 @@ fn whatever_changes_while_the_artifact_is_read_is_noticed() {
     resize(size);
 
     assert_eq!(changed_by(&volume, || fs::remove_file(volume.path("a")).unwrap()), changed("a"));
+}
+
+/// The digests of a signer who hashed in another way are read again when the content was hashed as the manifest says.
+#[test]
+fn a_bundle_that_changes_before_its_digests_are_used_is_noticed() {
+    let volume = slow();
+    let hashing = Hashing { algorithm: Algorithm::Blake3, shard_size: None };
+    let manifest = digest("t", &DigestArgs { hashing, ..digest_args(volume.dir.path()) }, &mut Progress::silent());
+    let (bundle, authority) = with_key(&statement(&manifest.unwrap()));
+    let bundle = bundle.to_string();
+    let policy = Policy { authorities: vec![Authority::parse(&authority.to_string()).unwrap()], allow: vec![] };
+    let signature = SignatureArg { path: "model.sig".into(), policy };
+    let target = Target { signature: Some(signature), ..volume.target() };
+    fs::write(volume.path("model.sig"), &bundle).unwrap();
+    assert_eq!(changes(&target, || {}), []);
+
+    // The same length and still Base64: a digest would be another.
+    let at = bundle.find("payload\":\"").unwrap() + bundle.len() / 2;
+    let mut changed = bundle.into_bytes();
+    changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+    let change = || fs::write(volume.path("model.sig"), &changed).unwrap();
+    assert_eq!(changes(&target, change), one(Reason::ChangedWhileRead, "model.sig"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::Cursor;
 use std::os::unix::fs::symlink;
 
 use weightlock::verifier::args::{Layout, ManifestArg, SignatureArg, Target};
@@ -10,6 +11,7 @@ use weightlock::verifier::engine::verify;
 use weightlock::verifier::finding::{Reason, exit};
 use weightlock::verifier::manifest::{DEFAULT_PATH, Manifest};
 use weightlock::verifier::oms::authority::Authority;
+use weightlock::verifier::oms::bundle::Bundle;
 use weightlock::verifier::oms::{Allowance, Policy};
 use weightlock::verifier::progress::Progress;
 use weightlock::verifier::{signed, store};
@@ -28,6 +30,14 @@ const SINGLE: &str = include_str!("../golden/oms/reference/single-p256.sig");
 /// The content that tests/golden/oms/README.md describes.
 fn weights() -> Vec<u8> {
     (0..2_500_000u64).map(|i| ((i * i + 7 * i) % 251) as u8).collect()
+}
+
+/// What a bundle signs.
+pub fn statement_of(bundle: &[u8]) -> Vec<u8> {
+    let mut bundle = Bundle::parse(Cursor::new(bundle)).unwrap();
+    let mut statement = Vec::new();
+    bundle.payload.read(|payload| payload.read_to_end(&mut statement)).unwrap().unwrap();
+    statement
 }
 
 /// The model that the golden bundles are of, with some of its files changed, sealed, and a bundle put beside it.

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use time::macros::datetime;
 use time::{Duration, OffsetDateTime};
-use weightlock::verifier::oms::bundle::{MEDIA_TYPE, PAYLOAD_TYPE, Payload};
+use weightlock::verifier::oms::bundle::{MEDIA_TYPE, PAYLOAD_TYPE};
+use weightlock::verifier::oms::payload::pre_authentication_encoding;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 pub const IDENTITY: &str = "weights-release@example.com";
@@ -58,7 +59,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -137,8 +138,7 @@ impl Instance {
     pub fn sign(&self, statement: &[u8], making: Making<'_>) -> Value {
         let key = key();
         let leaf = self.certificate(&key, making);
-        let payload = Payload::new(statement);
-        let signature = key.sign(payload.pre_authentication_encoding()).unwrap();
+        let signature = key.sign(&pre_authentication_encoding(statement)).unwrap();
         let entry = self.entry(making.logged.unwrap_or(statement), &signature, &leaf.pem());
         json!({
             "mediaType": MEDIA_TYPE,

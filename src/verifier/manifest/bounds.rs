@@ -17,8 +17,9 @@ pub const MAX_SHARD_BYTES: u64 = 1 << 50;
 pub const MAX_PATH_BYTES: usize = 4095;
 /// Most bytes one step of a path may have, as in Linux.
 pub const MAX_STEP_BYTES: usize = 255;
+
 /// What a manifest may take, counted while it grows.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Bounds {
     files: usize,
     digests: u64,

@@ -8,7 +8,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::super::algorithm::{Algorithm, Hashing, write_hex};
-use super::{Bounds, File, Hash, Manifest, ManifestError, VERSION, VERSION_HASHING};
+use super::{File, Files, Hash, Manifest, ManifestError, VERSION, VERSION_HASHING};
 
 /// Which member of an entry holds its digests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl<'a> Entry<'a> {
         hashing: Hashing,
         lines: impl Iterator<Item = &'t str>,
     ) -> Result<Option<Manifest>, ManifestError> {
-        let mut files = Files::default();
+        let mut files = Entries::default();
         for line in lines {
             let entry = serde_json::from_str(line).map_err(|error| ManifestError::Json(error.to_string()))?;
             files.add(entry).map_err(ManifestError::Json)?;
@@ -68,8 +68,8 @@ impl<'a> Entry<'a> {
 
 impl Serialize for Entry<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let hashing = self.manifest.hashing;
-        let File { path, size } = &self.manifest.files[self.index];
+        let hashing = self.manifest.hashing();
+        let File { path, size } = self.manifest.files.at(self.index);
         let digests = self.manifest.digests(self.index);
         let mut map = serializer.serialize_map(Some(3))?;
         match Member::of(hashing) {
@@ -87,7 +87,7 @@ impl Serialize for Entry<'_> {
                 map.serialize_entry("path", path)?;
             }
         }
-        map.serialize_entry("size", size)?;
+        map.serialize_entry("size", &size)?;
         map.end()
     }
 }
@@ -104,17 +104,17 @@ impl Serialize for Hex<'_> {
 
 /// Writes the canonical form.
 pub fn write(manifest: &Manifest, target: impl Write) -> io::Result<()> {
-    struct Files<'a>(&'a Manifest);
-    impl Serialize for Files<'_> {
+    struct Each<'a>(&'a Manifest);
+    impl Serialize for Each<'_> {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             serializer.collect_seq((0..self.0.files.len()).map(|index| Entry::new(self.0, index)))
         }
     }
     let mut serializer = serde_json::Serializer::new(target);
-    let hashing = manifest.hashing;
+    let hashing = manifest.hashing();
     let written = (|| {
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("files", &Files(manifest))?;
+        map.serialize_entry("files", &Each(manifest))?;
         if Member::of(hashing) == Member::Sha256 {
             map.serialize_entry("version", &VERSION)?;
         } else {
@@ -130,7 +130,7 @@ pub fn write(manifest: &Manifest, target: impl Write) -> io::Result<()> {
 }
 
 /// The hashing, the files and their digests that a text lists.
-pub fn parse(json: impl io::Read) -> Result<(Hashing, Vec<File>, Vec<u8>), ManifestError> {
+pub fn parse(json: impl io::Read) -> Result<(Hashing, Files, Vec<u8>), ManifestError> {
     let document: Document = serde_json::from_reader(json).map_err(|error| ManifestError::Json(error.to_string()))?;
     let hashing = hashing(&document)?;
     let (files, digests) = document.files.checked(hashing)?;
@@ -162,7 +162,7 @@ fn hashing(document: &Document) -> Result<Hashing, ManifestError> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
-    files: Files,
+    files: Entries,
     #[serde(default, deserialize_with = "present")]
     hash: Option<String>,
     #[serde(default, rename = "shardSize", deserialize_with = "present")]
@@ -176,17 +176,16 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
 }
 
 #[derive(Default)]
-struct Files {
-    files: Vec<File>,
+struct Entries {
+    files: Files,
     digests: Vec<u8>,
     /// Bytes of digests of each file; empty where each has the same.
     lengths: Vec<u32>,
     length: usize,
     member: Option<Member>,
-    bounds: Bounds,
 }
 
-impl Files {
+impl Entries {
     fn add(&mut self, entry: Raw) -> Result<(), String> {
         let Raw { path, size, sha256, digest, digests } = entry;
         let (member, bytes) = match (&sha256, digest, digests) {
@@ -207,14 +206,13 @@ impl Files {
         self.member = Some(member);
         self.length = bytes.0.len();
         // A digest has up to 64 bytes: the exact number is checked once the hash is known.
-        self.bounds.add(path.len(), (bytes.0.len() / 64) as u64).map_err(|error| error.to_string())?;
+        self.files.push(&path, size, (bytes.0.len() / 64) as u64).map_err(|error| error.to_string())?;
         self.digests.extend_from_slice(&bytes.0);
-        self.files.push(File { path, size });
         Ok(())
     }
 
     /// The files and their digests, if these are such as the hashing asks for.
-    fn checked(self, hashing: Hashing) -> Result<(Vec<File>, Vec<u8>), ManifestError> {
+    fn checked(self, hashing: Hashing) -> Result<(Files, Vec<u8>), ManifestError> {
         let expected = Member::of(hashing);
         if let Some(found) = self.member.filter(|found| *found != expected) {
             let text = format!("files have {}, and {} is expected", found.name(), expected.name());
@@ -236,23 +234,23 @@ impl Files {
 }
 
 /// Stops at the first entry too many, rather than after all were kept.
-impl<'de> Deserialize<'de> for Files {
+impl<'de> Deserialize<'de> for Entries {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Files;
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Entries;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("a list of files")
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Files, A::Error> {
-                let mut files = Files::default();
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Entries, A::Error> {
+                let mut files = Entries::default();
                 while let Some(entry) = seq.next_element()? {
                     files.add(entry).map_err(A::Error::custom)?;
                 }
                 Ok(files)
             }
         }
-        deserializer.deserialize_seq(Entries)
+        deserializer.deserialize_seq(List)
     }
 }
 

@@ -1,13 +1,12 @@
 //! The signature file: a Sigstore bundle, version 0.3, as JSON (OMS v1.0, section 4).
 
-use std::borrow::Cow;
-use std::io::Read;
+use std::io::{BufReader, Read, Seek, SeekFrom};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::DeserializeSeed as _;
 use serde::{Deserialize, Deserializer};
 
+use super::payload::{Cut, Payload};
 use super::strict::{Bounded, Ignored};
 
 /// The usual name of a bundle, beside the files that it signs.
@@ -20,18 +19,28 @@ const MEDIA_TYPE_PARAMETER: &str = "application/vnd.dev.sigstore.bundle+json;ver
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 /// Most bytes that a bundle may have.
 pub const MAX_BYTES: u64 = 512 << 20;
+/// Most bytes that it may have besides the payload, which is all of it that is ever in memory at once.
+pub const MAX_BESIDE: u64 = 2 << 20;
+/// Most bytes that a keyless bundle may have: the library that verifies it holds all of it in memory, more than once.
+pub const MAX_KEYLESS_BYTES: u64 = 16 << 20;
 /// Most certificates in a chain.
 const MAX_CERTIFICATES: usize = 16;
 
 /// Why a file is no bundle that can be looked at.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BundleError {
     /// It cannot be read.
     #[error("it cannot be read: {0}")]
     Read(String),
     /// More bytes than a bundle may have.
-    #[error("it has more than {MAX_BYTES} bytes")]
+    #[error("it has more than {MAX_BYTES} bytes: pack the files, use larger shards, or split the artifact")]
     TooLarge,
+    /// More bytes than there is a use for.
+    #[error("it has more than {MAX_BESIDE} bytes besides the payload")]
+    TooMuchBeside,
+    /// Somebody writes to it.
+    #[error("it was changed while it was read")]
+    Changed,
     /// Not the JSON that is expected.
     #[error("it is not a Sigstore bundle: {0}")]
     Json(String),
@@ -91,66 +100,22 @@ impl Material {
 }
 
 /// A bundle whose form was found to be sound. Nothing in it is trusted yet.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Bundle {
+#[derive(Debug)]
+pub struct Bundle<S> {
     /// How the signer is known.
     pub material: Material,
     /// The signature: ECDSA, ASN.1 DER.
     pub signature: Vec<u8>,
     /// What is signed.
-    pub payload: Payload,
-}
-
-/// The payload with what DSSE puts in front of it, in one piece: that is what is signed.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Payload {
-    encoded: Vec<u8>,
-    header: usize,
-}
-
-impl Payload {
-    /// A payload to be signed.
-    pub fn new(statement: &[u8]) -> Self {
-        let mut encoded = header(statement.len());
-        let header = encoded.len();
-        encoded.extend_from_slice(statement);
-        Self { encoded, header }
-    }
-
-    fn from_base64(text: &str) -> Result<Self, BundleError> {
-        const BAD: BundleError = BundleError::Base64("dsseEnvelope.payload");
-        let padding = text.bytes().rev().take(2).filter(|byte| *byte == b'=').count();
-        let length = (text.len() / 4 * 3).checked_sub(padding).ok_or(BAD)?;
-        let mut encoded = header(length);
-        let header = encoded.len();
-        encoded.reserve_exact(length);
-        STANDARD.decode_vec(text, &mut encoded).map_err(|_| BAD)?;
-        // The header says how long the payload is: it was computed from the text.
-        if encoded.len() - header == length { Ok(Self { encoded, header }) } else { Err(BAD) }
-    }
-
-    /// The pre-authentication encoding (DSSE v1): the bytes that the signature is of.
-    pub fn pre_authentication_encoding(&self) -> &[u8] {
-        &self.encoded
-    }
-
-    /// The payload itself.
-    pub fn statement(&self) -> &[u8] {
-        &self.encoded[self.header..]
-    }
-}
-
-fn header(length: usize) -> Vec<u8> {
-    format!("DSSEv1 {} {PAYLOAD_TYPE} {length} ", PAYLOAD_TYPE.len()).into_bytes()
+    pub payload: Payload<S>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Document<'a> {
+struct Document {
     media_type: String,
     verification_material: MaterialDocument,
-    #[serde(borrow)]
-    dsse_envelope: Envelope<'a>,
+    dsse_envelope: Envelope,
 }
 
 #[derive(Deserialize)]
@@ -182,7 +147,7 @@ struct ChainDocument {
 }
 
 fn certificates<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<CertificateDocument>, D::Error> {
-    Bounded::new(MAX_CERTIFICATES, "certificates").deserialize(deserializer)
+    Bounded { limit: MAX_CERTIFICATES, what: "certificates" }.all(deserializer)
 }
 
 #[derive(Deserialize)]
@@ -193,9 +158,9 @@ struct CertificateDocument {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Envelope<'a> {
-    #[serde(borrow)]
-    payload: Cow<'a, str>,
+struct Envelope {
+    /// Nothing: the payload is cut out before the text is parsed.
+    payload: String,
     payload_type: String,
     signatures: Vec<SignatureDocument>,
 }
@@ -209,27 +174,25 @@ struct SignatureDocument {
     _keyid: Option<String>,
 }
 
-impl Bundle {
-    /// Reads and parses a bundle; returns its text too, which a keyless signature is verified from.
+impl<S: Read + Seek> Bundle<S> {
+    /// Parses the JSON of a source, and leaves the payload there. Unknown and repeated members are errors, outside of what
+    /// the transparency log says of itself.
     ///
     /// # Errors
     /// If it cannot be read, is too large, or is not of the form of OMS v1.0.
-    pub fn read(source: impl Read) -> Result<(Self, Vec<u8>), BundleError> {
-        let mut text = Vec::new();
-        source.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(|error| BundleError::Read(error.to_string()))?;
-        let bundle = Self::parse(&text)?;
-        Ok((bundle, text))
-    }
-
-    /// Parses JSON. Unknown and repeated members are errors, outside of what the transparency log says of itself.
-    ///
-    /// # Errors
-    /// If it is not of the form of OMS v1.0.
-    pub fn parse(text: &[u8]) -> Result<Self, BundleError> {
-        if text.len() as u64 > MAX_BYTES {
+    pub fn parse(mut source: S) -> Result<Self, BundleError> {
+        let read = |error: std::io::Error| BundleError::Read(error.to_string());
+        if source.seek(SeekFrom::End(0)).map_err(read)? > MAX_BYTES {
             return Err(BundleError::TooLarge);
         }
-        let document: Document = serde_json::from_slice(text).map_err(|error| BundleError::Json(error.to_string()))?;
+        source.rewind().map_err(read)?;
+        let mut cut = Cut::new(&mut source);
+        let parsed = serde_json::from_reader(BufReader::new(&mut cut));
+        let (place, beside) = (cut.place(), cut.passed());
+        if beside > MAX_BESIDE {
+            return Err(BundleError::TooMuchBeside);
+        }
+        let document: Document = parsed.map_err(|error| BundleError::Json(error.to_string()))?;
         if ![MEDIA_TYPE, MEDIA_TYPE_PARAMETER].contains(&document.media_type.as_str()) {
             return Err(BundleError::MediaType(document.media_type));
         }
@@ -240,10 +203,13 @@ impl Bundle {
         let [signature] = envelope.signatures.as_slice() else {
             return Err(BundleError::Signatures(envelope.signatures.len()));
         };
+        // Spelled with escapes, it would be a member for others and not for the cut.
+        let place = place.filter(|_| envelope.payload.is_empty());
+        let place = place.ok_or_else(|| BundleError::Json("dsseEnvelope.payload is not plain".into()))?;
         Ok(Self {
             signature: decode("dsseEnvelope.signatures[0].sig", &signature.sig)?,
             material: document.verification_material.check()?,
-            payload: Payload::from_base64(&envelope.payload)?,
+            payload: Payload::at(source, place)?,
         })
     }
 }

@@ -11,7 +11,6 @@ use time::OffsetDateTime;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, ring as algorithms};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-use super::bundle::{Bundle, Material};
 use super::keys::{PublicKey, verifies_p521};
 use super::refusal::{Cause, Refusal};
 
@@ -199,12 +198,4 @@ fn check_identity(leaf: &X509Certificate<'_>, identity: &str) -> Result<(), Refu
     let found: Vec<_> = names.iter().map(|(_, name)| format!("{name:?}")).collect();
     let found = if found.is_empty() { "no name".into() } else { found.join(", ") };
     Err(Refusal::new(Cause::UntrustedIdentity, format!("the leaf is of {found}, not of {identity:?}")))
-}
-
-/// The chain of a bundle, if it has one.
-pub fn chain(bundle: &Bundle) -> Option<&[Vec<u8>]> {
-    match &bundle.material {
-        Material::CertificateChain(chain) => Some(chain),
-        _ => None,
-    }
 }

@@ -1,10 +1,11 @@
 //! The files that a statement lists, whole or in shards (OMS v1.0, sections 6.1.2 and 6.3).
 
 use std::fmt;
+use std::ops::Range;
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::verifier::algorithm::Algorithm;
+use crate::verifier::algorithm::{Algorithm, Hashing};
 use crate::verifier::manifest::{MAX_FILES, ManifestError, check_path};
 
 /// Name that the Python reference gives to the file where a single file is signed.
@@ -129,36 +130,121 @@ fn check_name(path: &str) -> Result<(), FilesError> {
     if path == SINGLE_FILE { Ok(()) } else { check_path(path).map_err(FilesError::Name) }
 }
 
-fn check_digest(name: &str, digest: &Digest, algorithm: Algorithm) -> Result<(), FilesError> {
-    let found = digest.bytes().len();
-    if found == algorithm.digest_bytes() {
-        return Ok(());
-    }
-    Err(FilesError::Length { name: name.into(), found, algorithm })
+/// An entry of the list: a file, or a shard of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// Path of the file, in shards with the range.
+    pub name: String,
+    /// The hash, as the signer calls it.
+    pub algorithm: String,
+    /// Its digest.
+    pub digest: Digest,
 }
 
-/// Files that were hashed whole.
-///
-/// # Errors
-/// If a name, an algorithm or a digest cannot be, or a file is listed twice.
-pub fn whole(
-    resources: impl Iterator<Item = (String, String, Digest)>,
-    algorithm: Algorithm,
-) -> Result<Vec<SignedFile>, FilesError> {
-    let mut files = Vec::new();
-    for (name, spelled, digest) in resources {
-        check_name(&name)?;
-        if spelled != algorithm.name() {
-            return Err(FilesError::Algorithm { name, algorithm: spelled, expected: algorithm });
+/// A resource that can be, by itself.
+#[derive(Debug)]
+pub struct Item<'a> {
+    /// Path of the file; [`SINGLE_FILE`] may stand for the only one.
+    pub path: &'a str,
+    /// The bytes that are covered, where the file is hashed in shards: no more than a shard, from the beginning of one.
+    pub range: Option<Range<u64>>,
+    /// Digest, of the right length.
+    pub digest: &'a Digest,
+}
+
+impl<'a> Item<'a> {
+    /// Checks a resource.
+    ///
+    /// # Errors
+    /// If its name, its algorithm, its digest or its range cannot be.
+    pub fn check(resource: &'a Resource, hashing: Hashing) -> Result<Self, FilesError> {
+        let Resource { name, algorithm, digest } = resource;
+        let (path, range) = match hashing.shard_size {
+            None => (name.as_str(), None),
+            Some(_) => {
+                let (path, range) = parse_range(name).ok_or_else(|| FilesError::Range(name.clone()))?;
+                (path, Some(range))
+            }
+        };
+        check_name(path)?;
+        // The reference's own spelling for shards; the specification has the plain identifier.
+        let known = algorithm == hashing.algorithm.name()
+            || hashing.shard_size.is_some_and(|size| *algorithm == format!("{}-sharded-{size}", hashing.algorithm));
+        if !known {
+            let (name, algorithm) = (name.clone(), algorithm.clone());
+            return Err(FilesError::Algorithm { name, algorithm, expected: hashing.algorithm });
         }
-        check_digest(&name, &digest, algorithm)?;
-        files.push(SignedFile { path: name.into(), digests: vec![digest], size: None });
+        let found = digest.bytes().len();
+        if found != hashing.algorithm.digest_bytes() {
+            return Err(FilesError::Length { name: name.clone(), found, algorithm: hashing.algorithm });
+        }
+        if let (Some(range), Some(shard_size)) = (&range, hashing.shard_size) {
+            let problem = |problem| Err(FilesError::Shards { path: path.into(), problem });
+            if range.is_empty() {
+                return problem("one of them ends before it begins, or is empty");
+            }
+            if range.end - range.start > shard_size {
+                return problem("one of them is longer than shard_size");
+            }
+            if range.start % shard_size != 0 {
+                return problem("one of them does not begin at a multiple of shard_size");
+            }
+        }
+        Ok(Self { path, range, digest })
     }
-    files.sort_unstable_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
-    if let Some(pair) = files.windows(2).find(|pair| pair[0].path == pair[1].path) {
-        return Err(FilesError::Duplicate(pair[0].path.to_string()));
+
+    /// That it is in the list once more.
+    pub fn twice(&self) -> FilesError {
+        FilesError::Duplicate(match &self.range {
+            None => self.path.into(),
+            Some(range) => format!("{}:{}:{}", self.path, range.start, range.end),
+        })
     }
-    check_count(files)
+}
+
+/// Puts the items of a list in order, where there is no other list to compare them with.
+#[derive(Default)]
+pub struct Collected(Vec<(Box<str>, Option<Range<u64>>, Digest)>);
+
+impl Collected {
+    /// Adds one.
+    pub fn add(&mut self, item: &Item<'_>) {
+        self.0.push((item.path.into(), item.range.clone(), item.digest.clone()));
+    }
+
+    /// The files, sorted by the bytes of their paths. Empty files have no shards, so they are not among them.
+    ///
+    /// # Errors
+    /// If a file is listed twice, or its shards do not follow each other from its beginning.
+    pub fn files(mut self) -> Result<Vec<SignedFile>, FilesError> {
+        let start = |range: &Option<Range<u64>>| range.as_ref().map_or(0, |range| range.start);
+        self.0.sort_unstable_by(|a, b| (a.0.as_bytes(), start(&a.1)).cmp(&(b.0.as_bytes(), start(&b.1))));
+        let mut files: Vec<SignedFile> = Vec::new();
+        for (path, range, digest) in self.0 {
+            let problem = |problem| Err(FilesError::Shards { path: path.to_string(), problem });
+            match (files.last_mut().filter(|file| file.path == path), range) {
+                (None, Some(range)) if range.start != 0 => return problem("they do not begin at 0"),
+                (None, range) => {
+                    files.push(SignedFile { path, digests: vec![digest], size: range.map(|range| range.end) });
+                }
+                (Some(_), None) => return Err(FilesError::Duplicate(path.into())),
+                (Some(file), Some(range)) => {
+                    let reached = file.size.unwrap_or_default();
+                    if range.start < reached {
+                        return Err(FilesError::Duplicate(format!("{path}:{}:{}", range.start, range.end)));
+                    }
+                    if range.start > reached {
+                        return problem(
+                            "there is a gap between them, or one before the last is shorter than shard_size",
+                        );
+                    }
+                    file.size = Some(range.end);
+                    file.digests.push(digest);
+                }
+            }
+        }
+        check_count(files)
+    }
 }
 
 fn check_count(files: Vec<SignedFile>) -> Result<Vec<SignedFile>, FilesError> {
@@ -177,72 +263,13 @@ fn check_count(files: Vec<SignedFile>) -> Result<Vec<SignedFile>, FilesError> {
     }
 }
 
-struct Shard {
-    path: Box<str>,
-    start: u64,
-    end: u64,
-    digest: Digest,
-}
-
 /// Splits `PATH:START:END` at its last two colons: a path may have colons of its own.
-fn parse_range(name: &str) -> Option<(&str, u64, u64)> {
+fn parse_range(name: &str) -> Option<(&str, Range<u64>)> {
     let number = |text: &str| {
         let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
         text.parse::<u64>().ok().filter(|value| plain && *value <= i64::MAX as u64)
     };
     let (rest, end) = name.rsplit_once(':')?;
     let (path, start) = rest.rsplit_once(':')?;
-    Some((path, number(start)?, number(end)?))
-}
-
-/// Files that were hashed in shards of a length in bytes. Empty files are not listed.
-///
-/// # Errors
-/// If a name, an algorithm, a digest or a range cannot be, or the shards of a file do not follow each other from its
-/// beginning.
-pub fn sharded(
-    resources: impl Iterator<Item = (String, String, Digest)>,
-    algorithm: Algorithm,
-    shard_size: u64,
-) -> Result<Vec<SignedFile>, FilesError> {
-    // The reference's own spelling; the specification has the plain identifier.
-    let long = format!("{algorithm}-sharded-{shard_size}");
-    let mut shards = Vec::new();
-    for (name, spelled, digest) in resources {
-        let Some((path, start, end)) = parse_range(&name) else { return Err(FilesError::Range(name)) };
-        check_name(path)?;
-        if spelled != algorithm.name() && spelled != long {
-            return Err(FilesError::Algorithm { name, algorithm: spelled, expected: algorithm });
-        }
-        check_digest(&name, &digest, algorithm)?;
-        shards.push(Shard { path: path.into(), start, end, digest });
-    }
-    shards.sort_unstable_by(|a, b| (a.path.as_bytes(), a.start).cmp(&(b.path.as_bytes(), b.start)));
-    let mut files: Vec<SignedFile> = Vec::new();
-    for shard in shards {
-        let problem = |problem| Err(FilesError::Shards { path: shard.path.to_string(), problem });
-        let length = match shard.end.checked_sub(shard.start) {
-            None | Some(0) => return problem("one of them ends before it begins, or is empty"),
-            Some(length) if length > shard_size => return problem("one of them is longer than shard_size"),
-            Some(length) => length,
-        };
-        match files.last_mut().filter(|file| file.path == shard.path) {
-            None if shard.start != 0 => return problem("they do not begin at 0"),
-            None => {
-                files.push(SignedFile { path: shard.path, digests: vec![shard.digest], size: Some(length) });
-            }
-            Some(file) => {
-                let reached = file.size.unwrap_or_default();
-                if shard.start < reached {
-                    return Err(FilesError::Duplicate(format!("{}:{}:{}", shard.path, shard.start, shard.end)));
-                }
-                if shard.start > reached || reached % shard_size != 0 {
-                    return problem("there is a gap between them, or one before the last is shorter than shard_size");
-                }
-                file.size = Some(shard.end);
-                file.digests.push(shard.digest);
-            }
-        }
-    }
-    check_count(files)
+    Some((path, number(start)?..number(end)?))
 }

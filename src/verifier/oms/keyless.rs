@@ -3,10 +3,12 @@
 //! The path, the timestamp of the certificate log, the transparency log's inclusion proof and checkpoint, and that the log
 //! entry is of this very bundle are verified by the sigstore project's own library; its cryptography is ring's.
 
+use std::io::{Read, Seek};
 use std::sync::Once;
 
 use ring::digest;
 use ring::signature as ring_signature;
+use sha2::{Digest as _, Sha256};
 use sigstore_crypto::provider::HashContext;
 use sigstore_crypto::{CryptoProvider, SigningScheme};
 use sigstore_trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot};
@@ -18,7 +20,8 @@ use sigstore_verify::{
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::bundle::Payload;
+use super::bundle::MAX_KEYLESS_BYTES;
+use super::payload::Payload;
 use super::refusal::{Cause, Refusal};
 
 /// ring as the library's cryptography.
@@ -106,13 +109,12 @@ impl Root {
     }
 }
 
-/// Verifies the text of a bundle whose payload, as it was parsed before, names `subject` (SHA-256).
+/// Verifies the bundle whose payload, as it was parsed before, names `subject` (SHA-256).
 ///
 /// # Errors
 /// With the cause, if anything does not hold.
-pub fn verify(
-    text: &[u8],
-    payload: &Payload,
+pub fn verify<S: Read + Seek>(
+    payload: &mut Payload<S>,
     subject: [u8; 32],
     root: &Root,
     identity: &str,
@@ -120,11 +122,18 @@ pub fn verify(
 ) -> Result<(), Refusal> {
     install_cryptography();
     let invalid = |problem: String| Refusal::new(Cause::BundleInvalid, problem);
-    let text = std::str::from_utf8(text).map_err(|error| invalid(error.to_string()))?;
-    let bundle = Bundle::from_json(text).map_err(|error| invalid(error.to_string()))?;
+    let text = payload.text_of_bundle(MAX_KEYLESS_BYTES).map_err(|error| invalid(error.to_string()))?;
+    let text = text.ok_or_else(|| {
+        invalid(format!(
+            "it is keyless and has more than {MAX_KEYLESS_BYTES} bytes: sign so many files with a key or a certificate, or pack them"
+        ))
+    })?;
+    let bundle: Bundle = serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))?;
+    drop(text);
     // What the library reads must be what was parsed and will be compared.
     match &bundle.content {
-        SignatureContent::DsseEnvelope(envelope) if envelope.payload.as_bytes() == payload.statement() => {}
+        SignatureContent::DsseEnvelope(envelope)
+            if <[u8; 32]>::from(Sha256::digest(envelope.payload.as_bytes())) == payload.sha256() => {}
         _ => return Err(invalid("its payload is read in two ways".into())),
     }
     let verifier = Verifier::new(&root.0).map_err(|error| refusal(&error, &bundle, root))?;

@@ -6,6 +6,7 @@ use crate::verifier::oms::bundle::Bundle;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
+use std::io::Cursor;
 
 const REKOR_V1: &str = include_str!("../../../tests/golden/oms/sigstore/rekor-v1.json");
 const REKOR_V2: &str = include_str!("../../../tests/golden/oms/sigstore/rekor-v2.json");
@@ -25,8 +26,8 @@ fn staging() -> Root {
 }
 
 fn check(text: &str, root: &Root, identity: &str, issuer: &str) -> Result<(), Cause> {
-    let bundle = Bundle::parse(text.as_bytes()).unwrap();
-    verify(text.as_bytes(), &bundle.payload, SUBJECT, root, identity, issuer).map_err(|refusal| refusal.cause)
+    let mut bundle = Bundle::parse(Cursor::new(text)).unwrap();
+    verify(&mut bundle.payload, SUBJECT, root, identity, issuer).map_err(|refusal| refusal.cause)
 }
 
 #[test]
@@ -88,14 +89,33 @@ fn every_part_of_the_evidence_counts() {
 
 #[test]
 fn another_subject_is_not_what_was_signed() {
-    let bundle = Bundle::parse(REKOR_V1.as_bytes()).unwrap();
-    let refusal = verify(REKOR_V1.as_bytes(), &bundle.payload, [0; 32], &public(), WORKFLOW, ACTIONS).unwrap_err();
+    let mut bundle = Bundle::parse(Cursor::new(REKOR_V1)).unwrap();
+    let refusal = verify(&mut bundle.payload, [0; 32], &public(), WORKFLOW, ACTIONS).unwrap_err();
     assert!(refusal.detail.contains("does not match"), "{}", refusal.detail);
+}
+
+/// A source that is one bundle while it is parsed, and another when its whole text is read.
+struct Moving(Cursor<&'static str>, u32);
+
+impl Read for Moving {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Seek for Moving {
+    fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
+        self.1 += u32::from(to == std::io::SeekFrom::Start(0));
+        if self.1 == 2 {
+            *self.0.get_mut() = REKOR_V1;
+        }
+        self.0.seek(to)
+    }
 }
 
 #[test]
 fn what_was_parsed_is_what_is_verified() {
-    let other = Bundle::parse(REKOR_V2.as_bytes()).unwrap();
-    let refusal = verify(REKOR_V1.as_bytes(), &other.payload, SUBJECT, &public(), WORKFLOW, ACTIONS).unwrap_err();
+    let mut bundle = Bundle::parse(Moving(Cursor::new(REKOR_V2), 0)).unwrap();
+    let refusal = verify(&mut bundle.payload, SUBJECT, &public(), WORKFLOW, ACTIONS).unwrap_err();
     assert_eq!(refusal.detail, "its payload is read in two ways");
 }

@@ -1,9 +1,9 @@
 //! Public keys of signers: ECDSA on P-256, P-384 or P-521 and nothing else (OMS v1.0, algorithm registry).
 
-use ring::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, UnparsedPublicKey};
+use p521::ecdsa::signature::hazmat::PrehashVerifier as _;
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject as _;
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
@@ -93,9 +93,12 @@ impl PublicKey {
             Curve::P384 => 97,
             Curve::P521 => 133,
         };
-        let sound = point.len() == length
-            && point.first() == Some(&4)
-            && (curve != Curve::P521 || p521::ecdsa::VerifyingKey::from_sec1_bytes(&point).is_ok());
+        let on_curve = match curve {
+            Curve::P256 => p256::ecdsa::VerifyingKey::from_sec1_bytes(&point).is_ok(),
+            Curve::P384 => p384::ecdsa::VerifyingKey::from_sec1_bytes(&point).is_ok(),
+            Curve::P521 => p521::ecdsa::VerifyingKey::from_sec1_bytes(&point).is_ok(),
+        };
+        let sound = point.len() == length && point.first() == Some(&4) && on_curve;
         if !sound {
             return Err(KeyError::Point);
         }
@@ -107,27 +110,65 @@ impl PublicKey {
         &self.fingerprint
     }
 
-    /// Whether a signature (ASN.1 DER) of a message is by this key, with the hash that belongs to its curve.
-    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+    /// The hash that belongs to the curve, of nothing yet.
+    pub fn hasher(&self) -> Hasher {
         match self.curve {
-            Curve::P256 => {
-                UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &self.point).verify(message, signature).is_ok()
-            }
-            Curve::P384 => {
-                UnparsedPublicKey::new(&ECDSA_P384_SHA384_ASN1, &self.point).verify(message, signature).is_ok()
-            }
-            Curve::P521 => verifies_p521(&self.point, message, signature),
+            Curve::P256 => Hasher::sha256(),
+            Curve::P384 => Hasher::Sha384(Sha384::new()),
+            Curve::P521 => Hasher::Sha512(Sha512::new()),
         }
     }
 
-    /// As [`Self::verifies`], with SHA-256 for every curve that can be used with it: certificates before 1.0.
-    pub fn verifies_with_sha256(&self, message: &[u8], signature: &[u8]) -> bool {
+    /// Whether a signature (ASN.1 DER) of the message that was hashed is by this key. It is the hash that is given, since
+    /// the message may be larger than memory.
+    pub fn verifies(&self, hashed: Hasher, signature: &[u8]) -> bool {
+        let hash = hashed.finish();
+        macro_rules! verified {
+            ($curve:ident) => {{
+                let key = $curve::ecdsa::VerifyingKey::from_sec1_bytes(&self.point);
+                let signature = $curve::ecdsa::DerSignature::try_from(signature);
+                matches!((key, signature), (Ok(key), Ok(signature)) if key.verify_prehash(&hash, &signature).is_ok())
+            }};
+        }
         match self.curve {
-            Curve::P384 => {
-                UnparsedPublicKey::new(&ECDSA_P384_SHA256_ASN1, &self.point).verify(message, signature).is_ok()
-            }
-            Curve::P256 => self.verifies(message, signature),
-            Curve::P521 => false,
+            Curve::P256 => verified!(p256),
+            Curve::P384 => verified!(p384),
+            Curve::P521 => verified!(p521),
+        }
+    }
+}
+
+/// The hash of what is signed, while it is computed.
+pub enum Hasher {
+    /// SHA-256.
+    Sha256(Sha256),
+    /// SHA-384.
+    Sha384(Sha384),
+    /// SHA-512.
+    Sha512(Sha512),
+}
+
+impl Hasher {
+    /// SHA-256 of nothing yet.
+    pub fn sha256() -> Self {
+        Self::Sha256(Sha256::new())
+    }
+
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha256(state) => state.update(bytes),
+            Self::Sha384(state) => state.update(bytes),
+            Self::Sha512(state) => state.update(bytes),
+        }
+    }
+
+    /// The hash.
+    pub fn finish(self) -> Vec<u8> {
+        match self {
+            Self::Sha256(state) => state.finalize().to_vec(),
+            Self::Sha384(state) => state.finalize().to_vec(),
+            Self::Sha512(state) => state.finalize().to_vec(),
         }
     }
 }

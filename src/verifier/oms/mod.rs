@@ -10,17 +10,22 @@ pub mod certificate;
 pub mod files;
 mod keyless;
 pub mod keys;
+pub mod payload;
 pub mod refusal;
 pub mod statement;
 mod strict;
 
 use time::OffsetDateTime;
 
+use std::io::{Read, Seek};
+
 use authority::{Authority, Trust};
-use bundle::{Bundle, Material, PAYLOAD_TYPE, Payload};
-use keys::PublicKey;
+use bundle::{Bundle, BundleError, Material};
+use files::{FilesError, Item};
+use keys::{Hasher, PublicKey};
+use payload::Payload;
 use refusal::{Cause, Refusal};
-use statement::Statement;
+use statement::{Statement, StatementError};
 
 /// What an artifact allows besides the strict form of a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,47 +60,69 @@ pub struct Policy {
 
 /// A signature that one of the authorities vouches for.
 #[derive(Debug)]
-pub struct Signed {
+pub struct Signed<S> {
     /// Name of the authority.
     pub authority: String,
     /// What it vouches for.
     pub statement: Statement,
+    payload: Payload<S>,
+}
+
+impl<S: Read + Seek> Signed<S> {
+    /// Gives each file, or each shard of one, that is signed to a function, in the order of the list.
+    ///
+    /// # Errors
+    /// If the list cannot be, or the bundle was changed since it was verified; then what was given before is void.
+    pub fn list(&mut self, each: &mut dyn FnMut(&Item<'_>) -> Result<(), FilesError>) -> Result<(), Refusal> {
+        let statement = &self.statement;
+        self.payload.read(|payload| statement.list(payload, each)).map_err(unread)?.map_err(no_statement)
+    }
+}
+
+fn unread(error: BundleError) -> Refusal {
+    let cause = match error {
+        BundleError::Changed => Cause::ChangedWhileRead,
+        BundleError::Read(_) => Cause::SignatureMissing,
+        _ => Cause::BundleInvalid,
+    };
+    Refusal::new(cause, error.to_string())
+}
+
+fn no_statement(error: StatementError) -> Refusal {
+    Refusal::new(Cause::StatementInvalid, error.to_string())
 }
 
 impl Policy {
-    /// Verifies the text of a bundle as of a time.
+    /// Verifies a bundle as of a time.
     ///
     /// # Errors
     /// With the cause that weighs most, if none of the authorities vouches for it, or the artifact does not allow how it
     /// was made.
-    pub fn verify(&self, text: Vec<u8>, now: OffsetDateTime) -> Result<Signed, Refusal> {
-        let bundle = Bundle::parse(&text).map_err(|error| Refusal::new(Cause::BundleInvalid, error.to_string()))?;
-        // Only the sigstore library reads it once more; for a large artifact it is large.
-        let text = if matches!(bundle.material, Material::Keyless(_)) { text } else { Vec::new() };
-        let statement = Statement::parse(bundle.payload.statement())
-            .map_err(|error| Refusal::new(Cause::StatementInvalid, error.to_string()))?;
+    pub fn verify<S: Read + Seek>(&self, source: S, now: OffsetDateTime) -> Result<Signed<S>, Refusal> {
+        let mut bundle = Bundle::parse(source).map_err(unread)?;
+        let statement = bundle.payload.read(|payload| Statement::parse(payload));
+        let statement = statement.map_err(unread)?.map_err(no_statement)?;
         if statement.old_predicate && !self.allow.contains(&Allowance::StatementV01) {
             let detail = "its predicate is that of signers before 1.0, and the artifact does not allow StatementV01";
             return Err(Refusal::new(Cause::SignedWithOldPredicate, detail));
         }
-        let authority = self.authority(&bundle, &text, &statement, now)?;
+        let authority = self.authority(&mut bundle, &statement, now)?.name.clone();
         if statement.serialization.allow_symlinks && !self.allow.contains(&Allowance::Symlinks) {
             let detail = "the signer followed symbolic links, and the artifact does not allow Symlinks";
             return Err(Refusal::new(Cause::SignedWithSymlinks, detail));
         }
-        Ok(Signed { authority: authority.name.clone(), statement })
+        Ok(Signed { authority, statement, payload: bundle.payload })
     }
 
-    fn authority(
+    fn authority<S: Read + Seek>(
         &self,
-        bundle: &Bundle,
-        text: &[u8],
+        bundle: &mut Bundle<S>,
         statement: &Statement,
         now: OffsetDateTime,
     ) -> Result<&Authority, Refusal> {
         let mut refusals = Vec::new();
         for authority in &self.authorities {
-            match vouches(authority, bundle, text, statement, now) {
+            match vouches(authority, bundle, statement, now) {
                 Ok(()) => return Ok(authority),
                 Err(refusal) => refusals.push((authority, refusal)),
             }
@@ -110,10 +137,9 @@ impl Policy {
 }
 
 /// Whether an authority vouches for a bundle.
-fn vouches(
+fn vouches<S: Read + Seek>(
     authority: &Authority,
-    bundle: &Bundle,
-    text: &[u8],
+    bundle: &mut Bundle<S>,
     statement: &Statement,
     now: OffsetDateTime,
 ) -> Result<(), Refusal> {
@@ -126,9 +152,11 @@ fn vouches(
             if raw.as_deref().and_then(parse_raw).is_some_and(|raw| raw != *key) {
                 return Err(Refusal::new(Cause::UntrustedKey, "the bundle carries another key"));
             }
-            let signed = key.verifies(bundle.payload.pre_authentication_encoding(), &bundle.signature)
-                || (statement.old_predicate && key.verifies(&old_encoding(&bundle.payload), &bundle.signature));
-            match (signed, hint.is_some() || raw.is_some()) {
+            let named = hint.is_some() || raw.is_some();
+            let signed = key.verifies(bundle.payload.hashed(key.hasher()).map_err(unread)?, &bundle.signature)
+                || (statement.old_predicate
+                    && key.verifies(bundle.payload.hashed_as_before(key.hasher()).map_err(unread)?, &bundle.signature));
+            match (signed, named) {
                 (true, _) => Ok(()),
                 (false, true) => Err(not_signed()),
                 // It does not say which key it is of, so another key is as likely as a change.
@@ -137,19 +165,17 @@ fn vouches(
         }
         (Trust::Certificate { roots, identity, valid_at }, Material::CertificateChain(chain)) => {
             let key = certificate::trusted_key(chain, roots, identity, valid_at.unwrap_or(now))?;
-            let signed = key.verifies(bundle.payload.pre_authentication_encoding(), &bundle.signature)
+            let signed = key.verifies(bundle.payload.hashed(key.hasher()).map_err(unread)?, &bundle.signature)
+                // Certificates before 1.0: with SHA-256 for every curve that can be used with it.
                 || (statement.old_predicate
-                    && key.verifies_with_sha256(&old_encoding(&bundle.payload), &bundle.signature));
+                    && key.verifies(
+                        bundle.payload.hashed_as_before(Hasher::sha256()).map_err(unread)?,
+                        &bundle.signature,
+                    ));
             if signed { Ok(()) } else { Err(not_signed()) }
         }
         (Trust::Sigstore { identity, issuer, root }, Material::Keyless(_)) => {
-            let subject = match statement.files.first() {
-                // There the files themselves are the subjects.
-                Some(file) if statement.old_predicate => file.digests.first().and_then(|d| d.bytes().try_into().ok()),
-                _ => Some(statement.root),
-            };
-            let subject = subject.ok_or_else(|| Refusal::new(Cause::StatementInvalid, "it has no subject"))?;
-            keyless::verify(text, &bundle.payload, subject, root, identity, issuer)
+            keyless::verify(&mut bundle.payload, statement.subject, root, identity, issuer)
         }
         (trust, material) => {
             let detail =
@@ -167,30 +193,6 @@ fn not_signed() -> Refusal {
 fn parse_raw(raw: &[u8]) -> Option<PublicKey> {
     let pem = std::str::from_utf8(raw).ok().and_then(|text| PublicKey::from_pem(text).ok());
     pem.or_else(|| PublicKey::from_spki(raw).ok())
-}
-
-/// What signers before 1.0 signed: the payload in the notation that Python has for bytes.
-fn old_encoding(payload: &Payload) -> Vec<u8> {
-    let statement = payload.statement();
-    let quote = if statement.contains(&b'\'') && !statement.contains(&b'"') { '"' } else { '\'' };
-    let mut text = format!("DSSEV1 {} {PAYLOAD_TYPE} {} b{quote}", PAYLOAD_TYPE.len(), statement.len());
-    for byte in statement {
-        match byte {
-            b'\\' => text.push_str("\\\\"),
-            b'\t' => text.push_str("\\t"),
-            b'\n' => text.push_str("\\n"),
-            b'\r' => text.push_str("\\r"),
-            b' '..=b'~' => {
-                if char::from(*byte) == quote {
-                    text.push('\\');
-                }
-                text.push(char::from(*byte));
-            }
-            other => text.push_str(&format!("\\x{other:02x}")),
-        }
-    }
-    text.push(quote);
-    text.into_bytes()
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 //! the next reader.
 
 use std::collections::BTreeSet;
+use std::marker::PhantomData;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, de};
 
 /// Any JSON value, thrown away. It is an error if a member occurs twice in one object of it.
@@ -71,46 +72,56 @@ impl Members {
 }
 
 /// A list of at most `limit` entries: one more is an error when it is met, not after all were kept.
-pub struct Bounded<T> {
+pub struct Bounded {
     /// Most entries.
     pub limit: usize,
     /// What they are, in the message.
     pub what: &'static str,
-    marker: std::marker::PhantomData<T>,
 }
 
-impl<T> Bounded<T> {
-    /// A list of at most `limit` entries.
-    pub fn new(limit: usize, what: &'static str) -> Self {
-        Self { limit, what, marker: std::marker::PhantomData }
-    }
-}
-
-impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Bounded<T> {
-    type Value = Vec<T>;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<T>, D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for Bounded<T> {
-    type Value = Vec<T>;
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "a list of {}", self.what)
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+impl Bounded {
+    /// The entries.
+    pub fn all<'de, T: Deserialize<'de>, D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<T>, D::Error> {
         let mut entries = Vec::new();
-        loop {
-            if entries.len() == self.limit {
-                return match seq.next_element::<IgnoredAny>()? {
-                    None => Ok(entries),
-                    Some(_) => Err(A::Error::custom(format!("more than {} {}", self.limit, self.what))),
-                };
-            }
+        self.each(deserializer, |entry| {
+            entries.push(entry);
+            Ok(())
+        })?;
+        Ok(entries)
+    }
+
+    /// Gives each entry to a function, and keeps none. Returns how many there are.
+    pub fn each<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+        each: impl FnMut(T) -> Result<(), String>,
+    ) -> Result<usize, D::Error> {
+        deserializer.deserialize_seq(Each { bounded: self, each, entry: PhantomData })
+    }
+}
+
+struct Each<T, F> {
+    bounded: Bounded,
+    each: F,
+    entry: PhantomData<T>,
+}
+
+impl<'de, T: Deserialize<'de>, F: FnMut(T) -> Result<(), String>> Visitor<'de> for Each<T, F> {
+    type Value = usize;
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a list of {}", self.bounded.what)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<usize, A::Error> {
+        let Bounded { limit, what } = self.bounded;
+        for count in 0..limit {
             match seq.next_element()? {
-                Some(entry) => entries.push(entry),
-                None => return Ok(entries),
+                Some(entry) => (self.each)(entry).map_err(A::Error::custom)?,
+                None => return Ok(count),
             }
+        }
+        match seq.next_element::<IgnoredAny>()? {
+            None => Ok(limit),
+            Some(_) => Err(A::Error::custom(format!("more than {limit} {what}"))),
         }
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use std::io::Cursor;
 
 /// Made by the Python reference (`model_signing` 1.1.1); tests/golden/oms/README.md says how.
 macro_rules! golden {
@@ -20,8 +21,15 @@ fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
 }
 
-fn verify(policy: &Policy, text: &str) -> Result<Signed, Refusal> {
-    policy.verify(text.as_bytes().to_vec(), now())
+fn verify(policy: &Policy, text: &str) -> Result<Signed<Cursor<String>>, Refusal> {
+    policy.verify(Cursor::new(text.to_owned()), now())
+}
+
+fn statement_of(bundle: &str) -> Vec<u8> {
+    let mut statement = Vec::new();
+    let mut bundle = Bundle::parse(Cursor::new(bundle.to_owned())).unwrap();
+    bundle.payload.read(|payload| payload.read_to_end(&mut statement)).unwrap().unwrap();
+    statement
 }
 
 fn cause(policy: &Policy, text: &str) -> Cause {
@@ -171,11 +179,19 @@ fn a_loosely_made_signature_needs_its_allowance() {
 
 #[test]
 fn what_old_signers_signed_is_written_as_python_writes_bytes() {
-    let text = |bytes: &[u8]| String::from_utf8(old_encoding(&Payload::new(bytes))).unwrap();
-    assert_eq!(text(b"{}"), "DSSEV1 28 application/vnd.in-toto+json 2 b'{}'");
-    assert!(text(b"\n\t\r\\\x00\x7f\xc3\xa9").ends_with(r"8 b'\n\t\r\\\x00\x7f\xc3\xa9'"));
-    assert!(text(b"it's").ends_with(r#" b"it's""#));
-    assert!(text(b"it's \"x\"").ends_with(r#" b'it\'s "x"'"#));
+    use base64::Engine as _;
+    use sha2::{Digest as _, Sha256};
+    let mut bundle: serde_json::Value = serde_json::from_str(FILES).unwrap();
+    for (statement, signed) in [
+        (b"{}".as_slice(), "DSSEV1 28 application/vnd.in-toto+json 2 b'{}'"),
+        (b"\n\t\r\\\x00\x7f\xc3\xa9", r"DSSEV1 28 application/vnd.in-toto+json 8 b'\n\t\r\\\x00\x7f\xc3\xa9'"),
+        (b"it's \"x\"", r#"DSSEV1 28 application/vnd.in-toto+json 8 b'it\'s "x"'"#),
+    ] {
+        bundle["dsseEnvelope"]["payload"] = base64::engine::general_purpose::STANDARD.encode(statement).into();
+        let mut payload = Bundle::parse(Cursor::new(bundle.to_string())).unwrap().payload;
+        let hashed = payload.hashed_as_before(Hasher::sha256()).unwrap();
+        assert_eq!(hashed.finish(), Sha256::digest(signed).to_vec(), "{signed}");
+    }
 }
 
 mod certificates {
@@ -230,7 +246,7 @@ mod certificates {
         let engine = base64::engine::general_purpose::STANDARD;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let leaf = params.signed_by(&key, &by.issuer).unwrap();
-        let payload = Bundle::parse(FILES.as_bytes()).unwrap().payload;
+        let statement = statement_of(FILES);
         let random = ring::rand::SystemRandom::new();
         let pair = ring::signature::EcdsaKeyPair::from_pkcs8(
             &ring::signature::ECDSA_P256_SHA256_ASN1_SIGNING,
@@ -238,7 +254,7 @@ mod certificates {
             &random,
         )
         .unwrap();
-        let signature = pair.sign(&random, payload.pre_authentication_encoding()).unwrap();
+        let signature = pair.sign(&random, &payload::pre_authentication_encoding(&statement)).unwrap();
         let certificates: Vec<_> = std::iter::once(leaf.der().to_vec())
             .chain(others.iter().map(|other| other.der.clone()))
             .map(|der| serde_json::json!({"rawBytes": engine.encode(der)}))
@@ -247,8 +263,8 @@ mod certificates {
             "mediaType": bundle::MEDIA_TYPE,
             "verificationMaterial": {"x509CertificateChain": {"certificates": certificates}, "tlogEntries": []},
             "dsseEnvelope": {
-                "payload": engine.encode(payload.statement()),
-                "payloadType": PAYLOAD_TYPE,
+                "payload": engine.encode(&statement),
+                "payloadType": bundle::PAYLOAD_TYPE,
                 "signatures": [{"sig": engine.encode(signature.as_ref()), "keyid": ""}],
             },
         })
