@@ -9,6 +9,7 @@ mod controller;
 mod disruption;
 mod exposure;
 mod harness;
+mod locations;
 mod network;
 mod reasons;
 mod running;

@@ -5,6 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::location::Location;
+
 /// Model weights: their content (by digest), the storage that holds them and the environments they are permitted in.
 #[derive(CustomResource, Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[kube(
@@ -263,96 +265,6 @@ pub struct ManifestFile {
     /// SHA-256 of the content, 64 lower-case hex digits.
     #[schemars(length(max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
     pub sha256: String,
-}
-
-/// One place where the bytes live: exactly one of `persistentVolumeClaim`, `csi`, `nfs`, `hostPath`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
-#[x_kube(validation = Rule::new("[has(self.persistentVolumeClaim), has(self.csi), has(self.nfs), has(self.hostPath)].filter(x, x).size() == 1")
-    .message("a location takes exactly one of: persistentVolumeClaim, csi, nfs, hostPath."))]
-#[serde(rename_all = "camelCase")]
-pub struct Location {
-    /// Name of the location within the artifact.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
-    pub name: String,
-    /// What the copy is for.
-    pub role: LocationRole,
-    /// A claim; resolved once to the storage behind it, then pinned in status. One that does not exist yet is pending, not an error.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub persistent_volume_claim: Option<ClaimLocation>,
-    /// A volume of a CSI driver.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub csi: Option<CsiLocation>,
-    /// A directory that an NFS server exports.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nfs: Option<NfsLocation>,
-    /// A directory on nodes (hostPath and local volumes).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host_path: Option<HostPathLocation>,
-    /// Where in the volume the artifact is. It says what to hash; it narrows nothing: a mount of the volume is a mount of all in it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512))]
-    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(s, s == '..' || s == '.' || s == '')")
-        .message("path is relative, with no empty, '.' or '..' step."))]
-    pub path: Option<String>,
-}
-
-/// What a copy of the weights is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-pub enum LocationRole {
-    /// Where the weights were made.
-    Primary,
-    /// Where model servers read them.
-    Serving,
-    /// A copy for recovery.
-    Backup,
-    /// A copy that can be made again.
-    Cache,
-}
-
-/// A PersistentVolumeClaim by namespace and name.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-pub struct ClaimLocation {
-    /// Namespace of the claim.
-    #[schemars(length(min = 1, max = 63))]
-    pub namespace: String,
-    /// Name of the claim.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-}
-
-/// A volume of a CSI driver.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct CsiLocation {
-    /// Name of the driver.
-    #[schemars(length(min = 1, max = 63))]
-    pub driver: String,
-    /// The driver's handle of the volume.
-    #[schemars(length(min = 1, max = 512))]
-    pub volume_handle: String,
-}
-
-/// A directory that an NFS server exports.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
-pub struct NfsLocation {
-    /// Host name or address of the server.
-    #[schemars(length(min = 1, max = 253))]
-    pub server: String,
-    /// Absolute path on the server.
-    #[schemars(length(min = 1, max = 512))]
-    #[x_kube(validation = Rule::new("self.startsWith('/') && !self.split('/').exists(s, s == '..')")
-        .message("nfs.path is absolute and has no '..' step."))]
-    pub path: String,
-}
-
-/// A directory on nodes.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
-pub struct HostPathLocation {
-    /// Absolute path on the node.
-    #[schemars(length(min = 1, max = 512))]
-    #[x_kube(validation = Rule::new("self.startsWith('/') && self.split('/').exists(s, s != '' && s != '.') && !self.split('/').exists(s, s == '..')")
-        .message("hostPath.path is absolute, has no '..' step and is not the root of the node."))]
-    pub path: String,
 }
 
 /// An environment in which weights may be mounted.

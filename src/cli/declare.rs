@@ -189,6 +189,7 @@ pub fn claim_location(namespace: &str, claim: &str, path: Option<&str>) -> Locat
         nfs: None,
         host_path: None,
         path: path.map(str::to_owned),
+        aliases: Vec::new(),
     }
 }
 

@@ -3,13 +3,17 @@
 //! A key names storage by what the node will connect to (driver and handle, server and path, directory), never by the
 //! name of a claim or volume, which anyone who may create objects can choose.
 
+mod placed;
+
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Canonical, versioned key of storage: `v1:csi:DRIVER:HANDLE`, `v1:nfs:SERVER:/PATH`, `v1:host:/PATH`, and
-/// `v1:TYPE:…` for the other types that Kubernetes knows, `TYPE` being the field of the volume source.
+pub use placed::{NFS_DRIVER, SMB_DRIVER};
+
+/// Canonical, versioned key of storage: `v1:csi:DRIVER:HANDLE`, `v1:nfs:SERVER:/PATH`, `v1:smb:SERVER:/PATH`,
+/// `v1:host:/PATH`, and `v1:TYPE:…` for the other types that Kubernetes knows, `TYPE` being the field of the volume source.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BackendKey(pub String);
@@ -111,7 +115,7 @@ impl BackendKey {
         let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
         match kind {
             "host" => Parts { kind, rest: String::new(), path: Some(canonical_host_path(rest)) },
-            "nfs" => match rest.split_once(":/") {
+            "nfs" | "smb" => match rest.split_once(":/") {
                 Some((server, path)) => {
                     Parts { kind, rest: canonical_host(server), path: Some(canonical_path(&format!("/{path}"))) }
                 }
@@ -263,9 +267,10 @@ fn key_of(kind: &str, value: &Value) -> Result<BackendKey, String> {
     let number = |field: &str| value.get(field).and_then(Value::as_i64).unwrap_or_default();
     let key = |canonical: String| Ok(BackendKey(format!("v1:{kind}:{canonical}")));
     match kind {
-        "csi" => match text("volumeHandle") {
-            Ok(handle) => Ok(BackendKey::csi(&text("driver")?, &handle)),
-            Err(_) => Err(format!(
+        "csi" => match (placed::key_of(value), text("volumeHandle")) {
+            (Some(place), _) => place,
+            (None, Ok(handle)) => Ok(BackendKey::csi(&text("driver")?, &handle)),
+            (None, Err(_)) => Err(format!(
                 "csi.volumeHandle is missing (driver {:?}): an inline volume does not tell what is in it",
                 optional("driver")
             )),

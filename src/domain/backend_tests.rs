@@ -25,6 +25,37 @@ fn keys_of_known_sources() {
 }
 
 #[test]
+fn a_driver_that_goes_by_attributes_is_known_by_them() {
+    let csi = |driver: &str, attributes: Value| json!({"csi": {"driver": driver, "volumeHandle": "any", "volumeAttributes": attributes}});
+    let nfs = |attributes: Value| of_volume_source(&csi("NFS.csi.k8s.io", attributes));
+    let in_tree = |path: &str| key(json!({"nfs": {"server": "nas.example.com", "path": path}}));
+    assert_eq!(nfs(json!({"server": "NAS.example.com.", "share": "/models"})).unwrap().0, in_tree("/models"));
+    assert_eq!(
+        nfs(json!({"Server": "nas.example.com", "SHARE": "/models/", "subDir": "orion/v3"})).unwrap().0,
+        in_tree("/models/orion/v3")
+    );
+    // What the driver would fill in is not known: the share stands for it.
+    let filled = json!({"server": "nas.example.com", "share": "/models", "subdir": "${pvc.metadata.name}"});
+    assert_eq!(nfs(filled).unwrap().0, in_tree("/models"));
+    // An inline volume has no handle, and says as much.
+    let inline = json!({"csi": {"driver": "nfs.csi.k8s.io", "volumeAttributes": {"server": "nas.example.com", "share": "/models"}}});
+    assert_eq!(key(inline), in_tree("/models"));
+    for (attributes, reason) in [
+        (json!({"share": "/models"}), "csi.volumeAttributes.server is missing"),
+        (json!({"server": "a", "Server": "b", "share": "/"}), "csi.volumeAttributes.server is given twice"),
+        (json!({"server": "a/b", "share": "/"}), "csi.volumeAttributes.server \"a/b\" is no host name"),
+    ] {
+        let said = nfs(attributes).unwrap_err();
+        assert!(said.starts_with(reason), "{said}");
+    }
+    let smb = |source: &str| key(csi("smb.csi.k8s.io", json!({"source": source, "subDir": "V3"})));
+    assert_eq!(smb("//NAS/Models/Orion"), "v1:smb:nas:/models/orion/v3");
+    assert_eq!(smb("\\\\nas\\models\\orion"), smb("//nas/models/orion/"));
+    let share = BackendKey("v1:smb:nas:/models".into());
+    assert!(share.overlaps(&BackendKey(smb("//nas/models/orion"))) && share.has_path());
+}
+
+#[test]
 fn what_has_no_key_says_why() {
     let error = |source| of_volume_source(&source).unwrap_err();
     assert_eq!(

@@ -144,6 +144,7 @@ mod tests {
                 name: "serving".into(),
                 source: LocationSource::Key(key.clone()),
                 pinned: None,
+                aliases: vec![],
                 path: None,
             }],
             permitted: BTreeSet::new(),

@@ -39,6 +39,7 @@ fn artifact(name: &str, permitted: &[&str], keys: Vec<BackendKey>) -> Artifact {
                 name: format!("l{n}"),
                 source: LocationSource::Key(key),
                 pinned: None,
+                aliases: vec![],
                 path: None,
             })
             .collect(),
@@ -129,7 +130,7 @@ fn members_say_who_is_let_in() {
 fn a_declared_claim_is_listed_before_it_exists() {
     let mut a = artifact("x", &["a"], vec![]);
     let source = LocationSource::Claim(ClaimName { namespace: "n".into(), name: "c".into() });
-    a.locations.push(ArtifactLocation { name: "l".into(), source, pinned: None, path: None });
+    a.locations.push(ArtifactLocation { name: "l".into(), source, pinned: None, aliases: vec![], path: None });
     let index = only(&world(vec![environment("a", "ns-a", Mode::Enforce)], vec![a]));
     assert_eq!(index.claims["n/c"].artifacts, "x");
 }

@@ -134,6 +134,7 @@ impl World {
 
     /// The keys of an artifact, per location: the pinned one, and the one its source leads to now where that is another
     /// (the bytes are at the first, and someone holds them to be at the second). An error only where there is neither.
+    /// Then its aliases.
     ///
     /// A claim leads to a volume once that volume says so too: who may create claims does not thereby register storage.
     pub fn keys_of<'a>(&'a self, artifact: &'a Artifact) -> Vec<(&'a ArtifactLocation, Result<BackendKey, String>)> {
@@ -151,6 +152,7 @@ impl World {
                 }
                 (Some(pinned), _) => keys.push((location, Ok(pinned.clone()))),
             }
+            keys.extend(location.aliases.iter().map(|alias| (location, Ok(alias.clone()))));
         }
         keys
     }

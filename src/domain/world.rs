@@ -269,6 +269,8 @@ pub struct ArtifactLocation {
     pub source: LocationSource,
     /// The key that was pinned in status.
     pub pinned: Option<BackendKey>,
+    /// Keys of the same storage under other names.
+    pub aliases: Vec<BackendKey>,
     /// Directory within the volume that holds the artifact.
     pub path: Option<String>,
 }

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kube::core::DynamicObject;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{duration, quantity};
-use crate::api::{Layout, MAX_MANIFEST_SHARDS, Mode, Modes, WeightArtifact, WeightEnvironment, WeightIncident, Writes};
+use crate::api::{
+    CsiLocation, Layout, MAX_MANIFEST_SHARDS, Mode, Modes, WeightArtifact, WeightEnvironment, WeightIncident, Writes,
+};
 use crate::domain::backend::{self, BackendKey};
 use crate::domain::world::{
     Artifact, ArtifactLocation, Claim, ClaimName, ContentRules, DataSource, Effort, Environment, EnvironmentMember,
@@ -57,7 +59,7 @@ pub fn artifact(object: &DynamicObject) -> Result<Artifact, String> {
                 (Some(claim), None, None, None) => {
                     LocationSource::Claim(ClaimName { namespace: claim.namespace.clone(), name: claim.name.clone() })
                 }
-                (None, Some(csi), None, None) => LocationSource::Key(BackendKey::csi(&csi.driver, &csi.volume_handle)),
+                (None, Some(csi), None, None) => LocationSource::Key(csi_key(csi)?),
                 (None, None, Some(nfs), None) => LocationSource::Key(BackendKey::nfs(&nfs.server, &nfs.path)),
                 (None, None, None, Some(host)) => LocationSource::Key(BackendKey::host(&host.path)),
                 _ => {
@@ -69,7 +71,17 @@ pub fn artifact(object: &DynamicObject) -> Result<Artifact, String> {
             };
             let pinned =
                 pinned.iter().find(|p| p.name == location.name).and_then(|p| p.backend_key.clone()).map(BackendKey);
-            Ok(ArtifactLocation { name: location.name, source, pinned, path: location.path })
+            let aliases = location.aliases.into_iter().map(|alias| match (alias.csi, alias.nfs, alias.host_path) {
+                (Some(csi), None, None) => csi_key(&csi),
+                (None, Some(nfs), None) => Ok(BackendKey::nfs(&nfs.server, &nfs.path)),
+                (None, None, Some(host)) => Ok(BackendKey::host(&host.path)),
+                _ => Err(format!(
+                    "an alias of spec.locations[{}] takes exactly one of: csi, nfs, hostPath",
+                    location.name
+                )),
+            });
+            let aliases = aliases.collect::<Result<_, _>>()?;
+            Ok(ArtifactLocation { name: location.name, source, pinned, aliases, path: location.path })
         })
         .collect::<Result<_, _>>()?;
     let effort = match (known, &manifest) {
@@ -103,6 +115,11 @@ pub fn artifact(object: &DynamicObject) -> Result<Artifact, String> {
         effort,
         contact: spec.contact,
     })
+}
+
+/// The key of a declared CSI volume. It has no attributes, so drivers that go by them have none.
+fn csi_key(csi: &CsiLocation) -> Result<BackendKey, String> {
+    backend::of_volume_source(&json!({"csi": {"driver": csi.driver, "volumeHandle": csi.volume_handle}}))
 }
 
 /// A signature, each of its authorities read as the verifier will read it.

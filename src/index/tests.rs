@@ -348,4 +348,24 @@ fn bad_manifests_are_refused_with_what_is_wrong() {
     let unreadable = from_objects(vec![artifact("x", "Odd")], Settings::default()).unwrap_err();
     assert!(matches!(&unreadable, IndexError::Unreadable { kind: "WeightArtifact", name, .. } if name == "x"));
     assert!(unreadable.to_string().contains("unknown variant `Odd`"), "{unreadable}");
+    // A handle that says nothing registers nothing.
+    let mut free_text = artifact("x", "Base");
+    free_text["spec"]["locations"] =
+        json!([{"name": "a", "role": "Serving", "csi": {"driver": "nfs.csi.k8s.io", "volumeHandle": "h"}}]);
+    assert!(error(vec![free_text]).contains("csi.volumeAttributes.server is missing"));
+}
+
+#[test]
+fn aliases_are_keys_of_their_location() {
+    let mut declared = artifact("x", "Base");
+    declared["spec"]["locations"][1]["aliases"] =
+        json!([{"nfs": {"server": "10.0.0.7", "path": "/"}}, {"hostPath": {"path": "/mnt/nas"}}]);
+    let world = from_objects(vec![declared.clone()], Settings::default()).unwrap();
+    let artifact = &world.artifacts["x"];
+    let keys: Vec<String> =
+        world.keys_of(artifact).into_iter().filter_map(|(_, key)| key.ok()).map(|key| key.0).collect();
+    assert_eq!(keys[1..], ["v1:nfs:nas:/x", "v1:nfs:10.0.0.7:/", "v1:host:/mnt/nas"]);
+    declared["spec"]["locations"][1]["aliases"] = json!([{}]);
+    let said = from_objects(vec![declared], Settings::default()).unwrap_err().to_string();
+    assert!(said.contains("an alias of spec.locations[b] takes exactly one of: csi, nfs, hostPath"), "{said}");
 }

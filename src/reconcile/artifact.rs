@@ -280,7 +280,13 @@ mod tests {
     }
 
     fn location(pinned: Option<BackendKey>) -> ArtifactLocation {
-        ArtifactLocation { name: "serving".into(), source: LocationSource::Claim(claim()), pinned, path: None }
+        ArtifactLocation {
+            name: "serving".into(),
+            source: LocationSource::Claim(claim()),
+            pinned,
+            aliases: vec![],
+            path: None,
+        }
     }
 
     fn bound(handle: &str) -> World {

@@ -80,6 +80,7 @@ mod tests {
                 name: "a".into(),
                 source: LocationSource::Key(BackendKey::csi("driver", "1")),
                 pinned: None,
+                aliases: vec![],
                 path: None,
             }],
             permitted: ["serving".to_string()].into(),

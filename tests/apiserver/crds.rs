@@ -213,6 +213,20 @@ const ARTIFACT_CASES: &[Case] = &[
     refused("spec: {locations: [{name: a, role: Cache, hostPath: {path: /}}]}", "hostPath.path is absolute"),
     refused("spec: {locations: [{name: a, role: Cache, hostPath: {path: //./}}]}", "hostPath.path is absolute"),
     refused("spec: {locations: [{name: a, role: Cache, hostPath: {path: /a/../b}}]}", "hostPath.path is absolute"),
+    refused("spec: {locations: [{name: a, role: Cache, hostPath: {path: /a/..}}]}", "hostPath.path is absolute"),
+    accepted("spec: {locations: [{name: a, role: Cache, hostPath: {path: /...}}]}"),
+    accepted("spec: {locations: [{name: a, role: Cache, hostPath: {path: /a..b/..c}}]}"),
+    accepted(
+        "spec: {locations: [{name: a, role: Cache, hostPath: {path: /a}, aliases: [{hostPath: {path: /b}}, {nfs: {server: s, path: /a}}]}]}",
+    ),
+    refused(
+        "spec: {locations: [{name: a, role: Cache, hostPath: {path: /a}, aliases: [{}]}]}",
+        "an alias takes exactly one of: csi, nfs, hostPath.",
+    ),
+    refused(
+        "spec: {locations: [{name: a, role: Cache, csi: {driver: nfs.CSI.k8s.io, volumeHandle: h}}]}",
+        "handles of nfs.csi.k8s.io and smb.csi.k8s.io are free text",
+    ),
     refused("spec: {locations: [{name: a, role: Cache, nfs: {server: s, path: models}}]}", "nfs.path is absolute"),
     refused("spec: {locations: [{name: a, role: Cache, nfs: {server: s, path: /a/../b}}]}", "nfs.path is absolute"),
     refused("spec: {locations: [{name: a, role: Other, hostPath: {path: /a}}]}", "Unsupported value: \"Other\""),

@@ -13,7 +13,7 @@
 //!   in the namespace, since it could be bound to that. Where it is not permitted, the policies inside the API server
 //!   refuse the binding. What is declared after the pod was admitted is found by the watch.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::pod::{Object, Volume, object, text};
 use super::text::quoted;
@@ -94,7 +94,7 @@ fn content<'a>(world: &'a World, namespace: &str, field: &str, source: &Value) -
             _ => Content::Unresolved("persistentVolumeClaim.claimName is missing".into(), "name the claim.".into()),
         },
         "ephemeral" => template(world, namespace, source),
-        "csi" => inline_csi(source),
+        "csi" => inline_csi(world, source),
         known if backend::STORAGE_SOURCES.contains(&known) => {
             let mut only = Object::new();
             only.insert(field.to_owned(), source.clone());
@@ -112,10 +112,14 @@ fn storage<'a>(world: &'a World, key: BackendKey, via: &str) -> Content<'a> {
     Content::Storage { via: format!("{via} -> {key}"), key, artifacts }
 }
 
-fn inline_csi<'a>(source: &Value) -> Content<'a> {
+/// Of most drivers an inline volume does not tell what is in it; some go by attributes, which do.
+fn inline_csi<'a>(world: &'a World, source: &Value) -> Content<'a> {
     let driver = source.get("driver").and_then(Value::as_str).unwrap_or_default();
     if INLINE_DRIVERS.contains(&driver) {
         return Content::Local;
+    }
+    if let Ok(key) = backend::of_volume_source(&json!({"csi": source})) {
+        return storage(world, key, "csi");
     }
     Content::Unresolved(
         format!("an inline CSI volume of driver {} does not tell what is in it", quoted(driver)),

@@ -6,6 +6,7 @@
 
 mod cel;
 mod node;
+mod placed;
 mod pods;
 mod protection;
 mod publication;
@@ -66,6 +67,8 @@ fn all(settings: &Settings, enforced: Vec<String>) -> Vec<Policy> {
         storage::claims(),
         storage::snapshots(),
         storage::snapshot_contents(),
+        storage::group_snapshots(),
+        storage::group_snapshot_contents(),
         pods::volumes(settings),
         pods::connections(),
         pods::node_connections(),

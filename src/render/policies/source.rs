@@ -1,6 +1,6 @@
 //! What a volume source is, in CEL: the spec of a PersistentVolume, or a volume of a pod.
 
-use super::cel;
+use super::{cel, placed};
 
 /// Types whose keys are compared by equality: the field, and the CEL of driver and handle of source `{v}`. The API server
 /// hands volumes of all but the first to the CSI driver.
@@ -46,8 +46,11 @@ pub fn exact(v: &str) -> String {
     let choices: String = EXACT
         .iter()
         .map(|(field, driver, handle)| {
-            // An inline CSI volume has no handle.
-            let given = if *field == "csi" { format!(" && has({v}.csi.volumeHandle)") } else { String::new() };
+            // An inline CSI volume has no handle, and of some drivers it says nothing.
+            let given = match *field {
+                "csi" => format!(" && has({v}.csi.volumeHandle) && !{}", placed::is_placed(v)),
+                _ => String::new(),
+            };
             let of = |part: &str| part.replace("{v}", v);
             format!("has({v}.{field}){given} ? {} : ", csi_key(&of(driver), &of(handle)))
         })
@@ -61,7 +64,7 @@ pub fn path(v: &str) -> String {
         |field: &str| format!("has({v}.{field}) ? 'v1:host:' + {} : ", cel::host_path(&format!("{v}.{field}.path")));
     let server = cel::nfs_host(&format!("{v}.nfs.server"));
     let nfs = format!("'v1:nfs:' + {server} + ':' + {}", cel::path(&format!("{v}.nfs.path")));
-    format!("({}{}has({v}.nfs) ? {nfs} : '')", host("hostPath"), host("local"))
+    format!("({}{}{}has({v}.nfs) ? {nfs} : '')", host("hostPath"), host("local"), placed::keys(v))
 }
 
 /// The beginning of the keys with which this source cannot be compared, so that any of them may be it; empty if it can
@@ -72,8 +75,11 @@ pub fn unclear(v: &str) -> String {
     };
     let server = cel::unclear_nfs_host(&format!("{v}.nfs.server"));
     let nfs = format!("has({v}.nfs) && ({server} || {}) ? 'v1:nfs:' : ", cel::unclear_path(&format!("{v}.nfs.path")));
-    let inline =
-        format!("has({v}.csi) && !has({v}.csi.volumeHandle) ? 'v1:csi:' + {v}.csi.driver.trim().lowerAscii() + ':' : ");
+    let inline = format!(
+        "{}has({v}.csi) && !has({v}.csi.volumeHandle) && !{} ? 'v1:csi:' + {v}.csi.driver.trim().lowerAscii() + ':' : ",
+        placed::unclear(v),
+        placed::is_placed(v)
+    );
     let opaque: String = OPAQUE.iter().map(|(kind, key)| format!("has({v}.{kind}) ? 'v1:{key}:' : ")).collect();
     format!("({}{}{nfs}{inline}{opaque}'')", host("hostPath"), host("local"))
 }

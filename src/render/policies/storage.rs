@@ -173,13 +173,14 @@ pub fn snapshot_contents() -> Policy {
     let mut variables = cel::membership_of(
         "has(object.spec.volumeSnapshotRef) && has(object.spec.volumeSnapshotRef.namespace) ? object.spec.volumeSnapshotRef.namespace : ''",
     );
-    variables.push((
-        "key",
+    // The volume that a snapshot is taken of, or the snapshot that is there already and may be registered itself.
+    let handle = |field: &str| {
         format!(
-            "has(object.spec.source) && has(object.spec.source.volumeHandle) ? {} : ''",
-            source::csi_key("object.spec.driver.trim().lowerAscii()", "object.spec.source.volumeHandle.trim()")
-        ),
-    ));
+            "has(object.spec.source) && has(object.spec.source.{field}) ? {} : ",
+            source::csi_key("object.spec.driver.trim().lowerAscii()", &format!("object.spec.source.{field}.trim()"))
+        )
+    };
+    variables.push(("key", format!("{}{}''", handle("volumeHandle"), handle("snapshotHandle"))));
     // What is as it was may stay: the snapshot controller writes its marks and finalizers.
     variables.push((
         "asked",
@@ -202,3 +203,72 @@ pub fn snapshot_contents() -> Policy {
         fallback: fallback(Rule::RegisteredStorageElsewhere, "this snapshot content is a copy of registered storage"),
     }
 }
+
+/// A group of claims is chosen by labels, which are not seen here: where a namespace has a claim that leads to registered
+/// storage, no group snapshot is taken.
+pub fn group_snapshots() -> Policy {
+    let entry = "params.spec.claims[variables.claims[0]]";
+    let mut variables = cel::membership();
+    variables.push(("claims", "params.spec.claims.filter(c, c.startsWith(request.namespace + '/'))".into()));
+    // Of what is there already, the content is asked about.
+    variables
+        .push(("given", "has(object.spec.source) && has(object.spec.source.volumeGroupSnapshotContentName)".into()));
+    Policy {
+        name: "group-snapshots",
+        parameter: Parameter::EveryShard,
+        actions: &["Deny"],
+        rules: vec![rule(GROUP_SNAPSHOTS, &["*"], &["volumegroupsnapshots"], &["CREATE"])],
+        scope: Namespaces::Except(vec![]),
+        variables,
+        violations: format!(
+            "variables.given || size(variables.claims) == 0 || variables.audit ? [] : [{} + 'a group snapshot in namespace \"' + request.namespace + '\" may be a copy of PersistentVolumeClaim \"' + variables.claims[0] + '\", which is ' + {} + {}]",
+            tag(Rule::RegisteredStorageElsewhere),
+            cel::artifact(entry),
+            cel::copied(entry)
+        ),
+        fallback: fallback(Rule::RegisteredStorageElsewhere, "this group snapshot may be a copy of registered storage"),
+    }
+}
+
+/// Registered storage is not declared as a part of the content of a group snapshot.
+pub fn group_snapshot_contents() -> Policy {
+    let mut variables = cel::membership_of(
+        "has(object.spec.volumeGroupSnapshotRef) && has(object.spec.volumeGroupSnapshotRef.namespace) ? object.spec.volumeGroupSnapshotRef.namespace : ''",
+    );
+    let of = |list: &str| format!("(has({list}) ? {list} : [])");
+    variables.push((
+        "keys",
+        format!(
+            "!has(object.spec.source) ? [] : ({} + (has(object.spec.source.groupSnapshotHandles) ? {} : [])).map(handle, {}).filter(k, k in params.spec.keys)",
+            of("object.spec.source.volumeHandles"),
+            of("object.spec.source.groupSnapshotHandles.volumeSnapshotHandles"),
+            source::csi_key("object.spec.driver.trim().lowerAscii()", "handle.trim()")
+        ),
+    ));
+    variables.push((
+        "asked",
+        "request.operation == 'CREATE' || object.spec.volumeGroupSnapshotRef != oldObject.spec.volumeGroupSnapshotRef"
+            .into(),
+    ));
+    let entry = "params.spec.keys[k]";
+    Policy {
+        name: "group-snapshot-contents",
+        parameter: Parameter::EveryShard,
+        actions: &["Deny"],
+        rules: vec![rule(GROUP_SNAPSHOTS, &["*"], &["volumegroupsnapshotcontents"], &["CREATE", "UPDATE"])],
+        scope: Namespaces::Except(vec![]),
+        variables,
+        violations: format!(
+            "!variables.asked || variables.audit ? [] : variables.keys.map(k, {} + 'the group snapshot content, for namespace \"' + variables.destination + '\", has a copy of ' + {} + ' (' + k + ')' + {})",
+            tag(Rule::RegisteredStorageElsewhere),
+            cel::artifact(entry),
+            cel::copied(entry)
+        ),
+        fallback: fallback(
+            Rule::RegisteredStorageElsewhere,
+            "this group snapshot content has a copy of registered storage",
+        ),
+    }
+}
+
+const GROUP_SNAPSHOTS: &str = "groupsnapshot.storage.k8s.io";

@@ -76,6 +76,30 @@ fn sources(f: &Fixture) -> Vec<Value> {
             sources.push(json!({"csi": {"driver": "pd.csi.storage.gke.io", "volumeHandle": handle}}));
         }
     }
+    for (server, share, directory) in [
+        (nas.clone(), "/models/orion", ""),
+        (nas.clone(), "/models", "orion"),
+        (nas.to_uppercase(), "/models/", "/orion/v3/"),
+        (format!("{nas}."), "/", "models"),
+        (nas.clone(), "/models", "orion-2"),
+        (nas.clone(), "/models", "${pvc.metadata.name}"),
+        (nas.clone(), "/other", "${pvc.metadata.name}"),
+        (format!("x{nas}"), "/models/orion", ""),
+    ] {
+        let attributes = json!({"Server": server, "share": share, "subDir": directory});
+        sources.push(json!({"csi": {"driver": "nfs.csi.k8s.io", "volumeHandle": "h", "volumeAttributes": attributes}}));
+    }
+    for (source, directory) in [
+        ("//nas/models", "orion"),
+        ("//NAS/models/Orion", ""),
+        ("\\\\nas\\models", "V3"),
+        ("//nas/models-2", "orion"),
+        ("//nas", "models"),
+        ("//other/models", ""),
+    ] {
+        let attributes = json!({"source": source.replace("models", &format!("models-{run}")), "subDir": directory});
+        sources.push(json!({"csi": {"driver": "SMB.csi.k8s.io", "volumeHandle": "h", "volumeAttributes": attributes}}));
+    }
     for id in [f.handle(), format!("{}-2", f.handle())] {
         sources.push(json!({"portworxVolume": {"volumeID": id}}));
     }
@@ -117,6 +141,10 @@ async fn what_cannot_be_compared_is_refused() {
         json!({"vsphereVolume": {"volumePath": "[store] other.vmdk"}}),
         json!({"local": {"path": "/proc/self/fd/7"}}),
         json!({"hostPath": {"path": "/dev/fd/7"}}),
+        json!({"csi": {"driver": "nfs.csi.k8s.io", "volumeHandle": "h"}}),
+        json!({"csi": {"driver": "nfs.csi.k8s.io", "volumeHandle": "h", "volumeAttributes": {"server": "x", "Server": "y", "share": "/"}}}),
+        json!({"csi": {"driver": "nfs.csi.k8s.io", "volumeHandle": "h", "volumeAttributes": {"server": f.nas(), "share": "/models", "subdir": "x/../orion"}}}),
+        json!({"csi": {"driver": "smb.csi.k8s.io", "volumeHandle": "h", "volumeAttributes": {"source": "//"}}}),
     ] {
         let answer = harness::try_create(&client, &persistent_volume(f, source.clone(), &f.outside)).await;
         super::assert_refused(&answer, &["[WL-112]", "cannot be told from WeightArtifact"]);

@@ -234,13 +234,22 @@ fn world(fixture: &Fixture, uids: &std::collections::BTreeMap<String, String>) -
                 &format!("projects/p/zones/z/disks/orion-{}", fixture.run),
             )),
         ),
+        (
+            "orion-smb",
+            "inference",
+            LocationSource::Key(BackendKey(format!("v1:smb:nas:/models-{}/orion", fixture.run))),
+        ),
         ("orion-portworx", "inference", LocationSource::Key(BackendKey::csi("pxd.portworx.com", &fixture.handle()))),
         ("orion-share", "inference", LocationSource::Key(BackendKey::csi("file.csi.azure.com", &fixture.handle()))),
         ("orion-vmdk", "inference", LocationSource::Key(BackendKey::csi("csi.vsphere.vmware.com", &fixture.handle()))),
         ("orion-declared", "inference", LocationSource::Claim(claim_name(&fixture.outside, "declared"))),
         ("only-audited", "trial", LocationSource::Key(BackendKey::csi(DRIVER, &format!("audited-{}", fixture.run)))),
     ] {
-        let location = ArtifactLocation { name: "l".into(), source, pinned: None, path: None };
+        let aliases = match name {
+            "orion-nas" => vec![BackendKey::nfs(&format!("alias-{}", fixture.nas()), "/exports/orion")],
+            _ => vec![],
+        };
+        let location = ArtifactLocation { name: "l".into(), source, pinned: None, aliases, path: None };
         let artifact = Artifact {
             signature: None,
             name: name.into(),

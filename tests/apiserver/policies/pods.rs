@@ -15,7 +15,11 @@ fn reaching(f: &Fixture) -> Vec<(Value, String)> {
     let nas = format!("is WeightArtifact \"orion-nas\" (v1:nfs:{}:/models/orion)", f.nas());
     vec![
         (nfs("/models/orion"), nas.clone()),
-        (nfs("/models//orion/v3/"), nas),
+        (nfs("/models//orion/v3/"), nas.clone()),
+        (
+            json!({"name": "w", "nfs": {"server": format!("alias-{}", f.nas()), "path": "/exports/orion/v3"}}),
+            "is WeightArtifact \"orion-nas\"".into(),
+        ),
         (nfs("/"), format!("holds WeightArtifact \"orion-nas\" (v1:nfs:{}:/)", f.nas())),
         (nfs("/a/.."), "cannot be told from WeightArtifact".into()),
         (json!({"name": "w", "hostPath": {"path": f.directory()}}), "is WeightArtifact \"orion-node\"".into()),
@@ -39,6 +43,10 @@ fn reaching(f: &Fixture) -> Vec<(Value, String)> {
         (
             json!({"name": "w", "azureFile": {"secretName": "s", "shareName": "other"}}),
             "cannot be told from WeightArtifact \"orion-share\"".into(),
+        ),
+        (
+            json!({"name": "w", "csi": {"driver": "nfs.csi.k8s.io", "volumeAttributes": {"server": f.nas(), "share": "/models", "subDir": "orion"}}}),
+            nas,
         ),
         (json!({"name": "w", "csi": {"driver": DRIVER}}), "cannot be told from WeightArtifact \"orion\"".into()),
         (

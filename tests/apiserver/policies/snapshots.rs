@@ -1,24 +1,26 @@
 //! Copies by snapshot. The snapshot kinds are not part of Kubernetes, so a stand-in for their definitions is made where
 //! they are missing.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::fixture::{DRIVER, fixture};
 use super::{assert_accepted, assert_refused};
 use crate::harness;
 
 const GROUP: &str = "snapshot.storage.k8s.io";
+const GROUPS: &str = "groupsnapshot.storage.k8s.io";
 
 async fn install(client: &kube::Client) {
-    harness::stand_ins(
-        client,
-        GROUP,
-        &[
-            ("volumesnapshots", "VolumeSnapshot", "Namespaced"),
-            ("volumesnapshotcontents", "VolumeSnapshotContent", "Cluster"),
-        ],
-    )
-    .await;
+    let kinds = [
+        ("volumesnapshots", "VolumeSnapshot", "Namespaced"),
+        ("volumesnapshotcontents", "VolumeSnapshotContent", "Cluster"),
+    ];
+    harness::stand_ins(client, GROUP, &kinds).await;
+    let kinds = [
+        ("volumegroupsnapshots", "VolumeGroupSnapshot", "Namespaced"),
+        ("volumegroupsnapshotcontents", "VolumeGroupSnapshotContent", "Cluster"),
+    ];
+    harness::stand_ins(client, GROUPS, &kinds).await;
 }
 
 #[tokio::test]
@@ -92,4 +94,61 @@ async fn the_content_of_a_snapshot_is_not_moved_elsewhere() {
     assert_accepted(&harness::merge(&client, &content, &json!({"metadata": {"finalizers": ["example.com/x"]}})).await);
     assert_accepted(&harness::merge(&client, &content, &json!({"metadata": {"finalizers": []}})).await);
     harness::delete(&client, &content).await;
+}
+
+#[tokio::test]
+async fn a_registered_snapshot_is_not_declared_elsewhere() {
+    let (client, f) = (harness::client().await, fixture().await);
+    install(&client).await;
+    let content = |handle: &str| {
+        json!({
+            "apiVersion": format!("{GROUP}/v1"), "kind": "VolumeSnapshotContent",
+            "metadata": {"name": harness::unique("content")},
+            "spec": {
+                "driver": DRIVER, "source": {"snapshotHandle": handle},
+                "volumeSnapshotRef": {"namespace": f.outside, "name": "s"},
+            },
+        })
+    };
+    assert_refused(
+        &harness::try_create_served(&client, &content(&f.handle())).await,
+        &["[WL-112] the snapshot content", "\"orion\""],
+    );
+    assert_accepted(&harness::try_create_served(&client, &content("snap-other")).await);
+}
+
+#[tokio::test]
+async fn no_group_snapshot_is_taken_beside_registered_storage() {
+    let (client, f) = (harness::client().await, fixture().await);
+    install(&client).await;
+    let group = |namespace: &str| {
+        json!({
+            "apiVersion": format!("{GROUPS}/v1"), "kind": "VolumeGroupSnapshot",
+            "metadata": {"name": harness::unique("group"), "namespace": namespace},
+            "spec": {"source": {"selector": {"matchLabels": {"app": "db"}}}},
+        })
+    };
+    let fact = format!("[WL-112] a group snapshot in namespace {:?} may be a copy of PersistentVolumeClaim", f.inside);
+    assert_refused(&harness::try_create_served(&client, &group(&f.inside)).await, &[&fact, "Remedy: "]);
+    assert_accepted(&harness::try_create_served(&client, &group("default")).await);
+    let mut given = group(&f.inside);
+    given["spec"]["source"] = json!({"volumeGroupSnapshotContentName": "content"});
+    assert_accepted(&harness::try_create_served(&client, &given).await);
+
+    let content = |source: Value| {
+        json!({
+            "apiVersion": format!("{GROUPS}/v1"), "kind": "VolumeGroupSnapshotContent",
+            "metadata": {"name": harness::unique("content")},
+            "spec": {"driver": DRIVER, "source": source, "volumeGroupSnapshotRef": {"namespace": f.outside, "name": "s"}},
+        })
+    };
+    let handles = |list: &[&str]| json!({"groupSnapshotHandles": {"volumeGroupSnapshotHandle": "g", "volumeSnapshotHandles": list}});
+    for source in [json!({"volumeHandles": ["vol-other", f.handle()]}), handles(&["snap-other", &f.handle()])] {
+        assert_refused(
+            &harness::try_create_served(&client, &content(source)).await,
+            &["[WL-112] the group snapshot content", "\"orion\""],
+        );
+    }
+    assert_accepted(&harness::try_create_served(&client, &content(json!({"volumeHandles": ["vol-other"]}))).await);
+    assert_accepted(&harness::try_create_served(&client, &content(handles(&["snap-other"]))).await);
 }

@@ -57,6 +57,36 @@ fn wl_101_by_overlap_of_inline_storage() {
 }
 
 #[test]
+fn wl_101_under_another_name_of_the_storage() {
+    let named = |server: &str, path: &str| {
+        set(ordinary("x"), "/spec/volumes/0", json!({"name": "w", "nfs": {"server": server, "path": path}}))
+    };
+    let world = with_artifact(|a| a.locations[1].aliases = vec![BackendKey::nfs("10.0.0.7", "/orion")]);
+    refused(&admit(&world, "research", &named("10.0.0.7", "/orion/v3")), &["WL-101"], "v1:nfs:10.0.0.7:/orion/v3");
+    refused(&admit(&world, "research", &named("nas", "/models/orion")), &["WL-101"], "v1:nfs:nas:/models/orion");
+    passes(&admit(&world, "research", &named("10.0.0.7", "/models")));
+    // Where it is permitted, it is weights under either name: the verifier reads them there.
+    let pod = shaped(
+        &world,
+        "serving",
+        &set(server("orion"), "/spec/volumes/0", named("10.0.0.7", "/orion")["spec"]["volumes"][0].clone()),
+    );
+    passes(&judge(&world, "serving", &pod));
+    assert_eq!(pod.pointer("/spec/initContainers/0/name"), Some(&json!("weightlock-verify")));
+    // By CSI it is the same server.
+    let csi = |share: &str| {
+        let attributes = json!({"server": "nas", "share": share});
+        set(
+            ordinary("x"),
+            "/spec/volumes/0",
+            json!({"name": "w", "csi": {"driver": "nfs.csi.k8s.io", "volumeAttributes": attributes}}),
+        )
+    };
+    refused(&admit(&small(), "research", &csi("/models/orion")), &["WL-101"], "csi -> v1:nfs:nas:/models/orion");
+    passes(&admit(&small(), "research", &csi("/other")));
+}
+
+#[test]
 fn wl_101_by_the_pinned_key_after_the_claim_is_gone() {
     let mut world = with_artifact(|a| a.locations[0].pinned = Some(BackendKey::csi("ebs.csi.aws.com", "vol-1")));
     world.claims.remove(&claim("serving", "orion"));

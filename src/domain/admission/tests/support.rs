@@ -79,12 +79,14 @@ pub fn small() -> World {
                     name: "serving".into(),
                     source: LocationSource::Claim(claim("serving", "orion")),
                     pinned: None,
+                    aliases: vec![],
                     path: Some("v3".into()),
                 },
                 ArtifactLocation {
                     name: "share".into(),
                     source: LocationSource::Key(BackendKey::nfs("nas", "/models/orion")),
                     pinned: None,
+                    aliases: vec![],
                     path: None,
                 },
             ],
@@ -108,6 +110,7 @@ pub fn making() -> World {
         name: "primary".into(),
         source: LocationSource::Claim(claim("lab", "data")),
         pinned: None,
+        aliases: vec![],
         path: None,
     }];
     run.producers = vec![Producer { environment: "training".into(), service_accounts: ["trainer".to_owned()].into() }];
