@@ -6,6 +6,7 @@
 mod admission;
 mod content;
 mod controller;
+mod delegation;
 mod disruption;
 mod exposure;
 mod harness;

@@ -33,11 +33,29 @@ pub async fn controller() -> Client {
 
 /// The same, but known to the API server under this name, with these groups beside the one that has rights to everything.
 pub async fn somebody(user: &str, groups: &[&str]) -> Client {
-    client_with(Some(user), groups).await
+    client_with(Some(user), &[&[MASTERS], groups].concat()).await
 }
 
+/// A user with these rights and no others: a ClusterRole of its own, bound to it.
+pub async fn limited(user: &str, rules: Value) -> Client {
+    let everything = client().await;
+    let group = "rbac.authorization.k8s.io";
+    let role =
+        json!({"apiVersion": format!("{group}/v1"), "kind": "ClusterRole", "metadata": {"name": user}, "rules": rules});
+    let binding = json!({"apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": user},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": user},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": user}]});
+    for object in [role, binding] {
+        create(&everything, &object).await.expect("rights of a user");
+    }
+    client_with(Some(user), &[]).await
+}
+
+/// The group that has rights to everything.
+const MASTERS: &str = "system:masters";
+
 async fn client_as(user: Option<&str>) -> Client {
-    client_with(user, &[]).await
+    client_with(user, &[MASTERS]).await
 }
 
 async fn client_with(user: Option<&str>, groups: &[&str]) -> Client {
@@ -49,7 +67,7 @@ async fn client_with(user: Option<&str>, groups: &[&str]) -> Client {
     if let Some(user) = user {
         for auth in kubeconfig.auth_infos.iter_mut().filter_map(|named| named.auth_info.as_mut()) {
             auth.impersonate = Some(user.to_string());
-            let all = ["system:masters", "system:authenticated"].iter().chain(groups);
+            let all = ["system:authenticated"].iter().chain(groups);
             auth.impersonate_groups = Some(all.map(|group| (*group).to_string()).collect());
         }
     }

@@ -92,6 +92,8 @@ pub enum Rule {
     ReservedName,
     /// An object that Weightlock stands on is changed or deleted.
     OwnObject,
+    /// A declaration is widened by somebody who may not open what it opens.
+    Delegation,
     /// What is known of the cluster is not complete.
     NotSynced,
     /// The object cannot be read.
@@ -217,6 +219,7 @@ const ALL: &[Rule] = &[
     Rule::GpuPodOutside,
     Rule::ReservedName,
     Rule::OwnObject,
+    Rule::Delegation,
     Rule::NotSynced,
     Rule::Malformed,
 ];

@@ -377,6 +377,15 @@ pub(super) fn describe(rule: Rule) -> &'static Description {
             rings: &[Ring::ApiServer],
             aspect: Aspect::Always,
         },
+        Rule::Delegation => &Description {
+            id: "WL-603",
+            title: "A declaration is widened without the right to",
+            summary: "To let weights into an environment takes the verb permit on that WeightEnvironment. To bring one of its modes from Enforce to Audit, or to delete it while it enforces, takes lower on it; to accept a namespace that was made again, pin. To delete a WeightArtifact, to take a location from it, or the last environment that is enforced, takes lower on it; to replace what the controller pinned in its status, pin. Who may only create and update declarations cannot open anything by them.",
+            remedy: "Have a ClusterRole grant the verb (docs/delegation.md), or leave the change to who has it: kubectl auth can-i permit weightenvironments.weightlock.dev/<name>.",
+            example: "a team with update on weightartifacts lists environment research in one of them",
+            rings: &[Ring::ApiServer],
+            aspect: Aspect::Always,
+        },
         Rule::NotSynced => &Description {
             id: "WL-901",
             title: "Cannot decide yet",

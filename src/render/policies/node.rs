@@ -96,6 +96,7 @@ pub fn pods(settings: &Settings) -> Policy {
         scope: Namespaces::Except(cluster_namespaces(settings)),
         variables,
         violations: format!("variables.agent ? [] : {}", lists.join(" + ")),
+        unless: None,
         fallback: fallback(Rule::NodeAccess, "this pod reaches its node, and is none of its agents"),
     }
 }
@@ -141,6 +142,7 @@ pub fn volumes(settings: &Settings) -> Policy {
             tag(Rule::NodeAccess),
             reached("v.path")
         ),
+        unless: None,
         fallback: fallback(Rule::NodeAccess, "this PersistentVolume is a directory of the node that reaches the volumes of all its pods"),
     }
 }

@@ -69,6 +69,7 @@ pub fn volumes(settings: &Settings) -> Policy {
         scope: Namespaces::Except(cluster_namespaces(settings)),
         variables,
         violations: lists.join(" + "),
+        unless: None,
         fallback: fallback(
             Rule::NotPermittedHere,
             "a volume of this pod is registered storage, which is not permitted in its namespace",
@@ -112,6 +113,7 @@ pub fn connections() -> Policy {
             tag(Rule::Connection),
             cel::literal(rule_text.remedy)
         ),
+        unless: None,
         fallback: fallback(Rule::Connection, "connections into pods of this environment are refused"),
     }
 }
@@ -143,6 +145,7 @@ pub fn node_connections() -> Policy {
             tag(Rule::Connection),
             cel::literal(rule_text.remedy)
         ),
+        unless: None,
         fallback: fallback(Rule::Connection, "connections into pods of an environment through a node are refused"),
     }
 }
@@ -194,6 +197,7 @@ pub fn statuses(enforced: Vec<String>) -> Option<Policy> {
             tag(Rule::ForgedStatus),
             cel::literal(rule_text.remedy)
         ),
+        unless: None,
         fallback: fallback(Rule::ForgedStatus, "what the containers of a pod did is said by its node alone"),
     })
 }
@@ -232,6 +236,7 @@ pub fn gpus(settings: &Settings) -> Option<Policy> {
             tag(Rule::GpuPodOutside),
             cel::literal(rule_text.remedy)
         ),
+        unless: None,
         fallback: fallback(Rule::GpuPodOutside, "this pod asks for a GPU in a namespace of no environment"),
     })
 }

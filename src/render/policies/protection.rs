@@ -21,6 +21,7 @@ pub fn definitions() -> Policy {
             tag(Rule::OwnObject),
             cel::literal(UNINSTALL)
         ),
+        unless: None,
         fallback: format!("[{}] a definition of Weightlock is deleted. Remedy: {UNINSTALL}", Rule::OwnObject.id()),
     }
 }
@@ -42,6 +43,7 @@ pub fn index(settings: &Settings) -> Policy {
             tag(Rule::OwnObject),
             cel::literal(remedy)
         ),
+        unless: None,
         fallback: format!(
             "[{}] a WeightIndex is written by the controller only. Remedy: {remedy}",
             Rule::OwnObject.id()
@@ -66,6 +68,7 @@ pub fn incidents(settings: &Settings) -> Policy {
             tag(Rule::OwnObject),
             cel::literal(remedy)
         ),
+        unless: None,
         fallback: format!(
             "[{}] a WeightIncident is written by the controller only. Remedy: {remedy}",
             Rule::OwnObject.id()

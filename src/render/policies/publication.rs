@@ -133,6 +133,7 @@ fn policy(
         scope: Namespaces::Only(enforced.to_vec()),
         variables,
         violations: format!("!variables.asked ? [] : ({violations})"),
+        unless: None,
         fallback: fallback(rule, rule.describe().title),
     }
 }

@@ -59,6 +59,7 @@ pub fn volumes() -> Policy {
             text("paths"),
             text("parents")
         ),
+        unless: None,
         fallback: fallback(
             Rule::RegisteredStorageElsewhere,
             "this PersistentVolume is registered storage, reserved for a claim in a namespace where it is not permitted",
@@ -140,6 +141,7 @@ pub fn claims() -> Policy {
         scope: Namespaces::Except(vec![]),
         variables,
         violations: format!("!variables.asked ? [] : {}", lists.join(" + ")),
+        unless: None,
         fallback: fallback(
             Rule::RegisteredStorageElsewhere,
             "this claim leads to registered storage, which is not permitted in its namespace",
@@ -164,6 +166,7 @@ pub fn snapshots() -> Policy {
             cel::artifact(&entry),
             cel::copied(&entry)
         ),
+        unless: None,
         fallback: fallback(Rule::RegisteredStorageElsewhere, "this snapshot is a copy of registered storage"),
     }
 }
@@ -200,6 +203,7 @@ pub fn snapshot_contents() -> Policy {
             cel::artifact(entry),
             cel::copied(entry)
         ),
+        unless: None,
         fallback: fallback(Rule::RegisteredStorageElsewhere, "this snapshot content is a copy of registered storage"),
     }
 }
@@ -226,6 +230,7 @@ pub fn group_snapshots() -> Policy {
             cel::artifact(entry),
             cel::copied(entry)
         ),
+        unless: None,
         fallback: fallback(Rule::RegisteredStorageElsewhere, "this group snapshot may be a copy of registered storage"),
     }
 }
@@ -264,6 +269,7 @@ pub fn group_snapshot_contents() -> Policy {
             cel::artifact(entry),
             cel::copied(entry)
         ),
+        unless: None,
         fallback: fallback(
             Rule::RegisteredStorageElsewhere,
             "this group snapshot content has a copy of registered storage",

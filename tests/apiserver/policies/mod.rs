@@ -3,6 +3,7 @@
 mod agreement;
 mod claims;
 mod connections;
+mod delegation;
 mod facts;
 mod fixture;
 mod gpus;
