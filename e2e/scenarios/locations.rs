@@ -35,6 +35,52 @@ async fn weights_are_known_under_every_declared_name_of_their_storage() {
     .await;
 }
 
+/// An image that is registered weights is known by its repository and its digest, and none may be named by its ID then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn images_that_are_weights_run_only_where_they_are_permitted() {
+    scenario("images", |s| async move {
+        let (inside, outside) = (s.namespace("in", &["vllm"]).await, s.namespace("out", &[]).await);
+        let weights = s.weights(&inside, "w", &[("model.safetensors", b"x")]).await;
+        let (repository, digest) = (format!("registry.invalid/{}/orion", s.id), weights.digest.clone());
+        let mut declared = artifact(&s.id, &weights, &[&s.id]);
+        declared["spec"]["locations"][0]["aliases"] =
+            json!([{"image": {"digest": digest, "repositories": [repository]}}]);
+        s.create(environment(&s.id, &inside, &["vllm"])).await.unwrap();
+        s.create(declared).await.unwrap();
+        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
+        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
+
+        let of = |namespace: &str, image: &str| {
+            let mut pod = plain_pod(namespace, "thief");
+            pod["spec"]["containers"][0]["image"] = json!(image);
+            pod
+        };
+        let message = eventually("the policy on images to be in force", SOON, || async {
+            match s.create(of(&outside, &format!("{repository}:v3"))).await {
+                Err(refused) => Ok(refused.to_string()),
+                Ok(_) => {
+                    s.delete("v1", "Pod", Some(&outside), "thief").await;
+                    Err("accepted".to_string())
+                }
+            }
+        })
+        .await;
+        assert_names(&message, "WL-101", &[&s.id, CONTACT, &repository]);
+        let mirrored = s.refused(of(&outside, &format!("mirror.example.com/x@{digest}"))).await;
+        assert_names(&mirrored, "WL-101", &[&s.id, CONTACT]);
+        assert_names(&s.refused(of(&outside, &digest)).await, "WL-115", &["an ID", "Remedy:"]);
+        let mut by_tag = of(&inside, &format!("{repository}:v3"));
+        by_tag["spec"]["serviceAccountName"] = json!("vllm");
+        assert_names(&s.refused(by_tag).await, "WL-116", &[&s.id, "by its repository alone"]);
+
+        s.create(plain_pod(&outside, "plain")).await.unwrap();
+        s.phase(&outside, "plain", "Running").await;
+        s.create(model_server(&inside, "server", "vllm", "w")).await.unwrap();
+        s.phase(&inside, "server", "Running").await;
+    })
+    .await;
+}
+
 /// A volume of an NFS server by CSI, under a handle that says nothing.
 fn csi(id: &str, namespace: &str, server: &str, share: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": format!("{id}-share")}, "spec": {

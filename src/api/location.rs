@@ -4,10 +4,10 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One place where the bytes live: exactly one of `persistentVolumeClaim`, `csi`, `nfs`, `hostPath`.
+/// One place where the bytes live: exactly one of `persistentVolumeClaim`, `csi`, `nfs`, `hostPath`, `image`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
-#[x_kube(validation = Rule::new("[has(self.persistentVolumeClaim), has(self.csi), has(self.nfs), has(self.hostPath)].filter(x, x).size() == 1")
-    .message("a location takes exactly one of: persistentVolumeClaim, csi, nfs, hostPath."))]
+#[x_kube(validation = Rule::new("[has(self.persistentVolumeClaim), has(self.csi), has(self.nfs), has(self.hostPath), has(self.image)].filter(x, x).size() == 1")
+    .message("a location takes exactly one of: persistentVolumeClaim, csi, nfs, hostPath, image."))]
 #[serde(rename_all = "camelCase")]
 pub struct Location {
     /// Name of the location within the artifact.
@@ -27,6 +27,9 @@ pub struct Location {
     /// A directory on nodes (hostPath and local volumes).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_path: Option<HostPathLocation>,
+    /// An image that holds the weights, as an image volume or as the image of a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageLocation>,
     /// Where in the volume the artifact is. It says what to hash; it narrows nothing: a mount of the volume is a mount of all in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
@@ -41,10 +44,10 @@ pub struct Location {
     pub aliases: Vec<LocationAlias>,
 }
 
-/// Another name of the storage of a location: exactly one of `csi`, `nfs`, `hostPath`.
+/// Another name of the storage of a location: exactly one of `csi`, `nfs`, `hostPath`, `image`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
-#[x_kube(validation = Rule::new("[has(self.csi), has(self.nfs), has(self.hostPath)].filter(x, x).size() == 1")
-    .message("an alias takes exactly one of: csi, nfs, hostPath."))]
+#[x_kube(validation = Rule::new("[has(self.csi), has(self.nfs), has(self.hostPath), has(self.image)].filter(x, x).size() == 1")
+    .message("an alias takes exactly one of: csi, nfs, hostPath, image."))]
 #[serde(rename_all = "camelCase")]
 pub struct LocationAlias {
     /// A volume of a CSI driver.
@@ -56,6 +59,25 @@ pub struct LocationAlias {
     /// A directory on nodes (hostPath and local volumes).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_path: Option<HostPathLocation>,
+    /// The same image under another digest: of its index, of the manifest for a platform, of its configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageLocation>,
+}
+
+/// An image that holds weights. Its digest decides, from whichever registry it comes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+pub struct ImageLocation {
+    /// Digest of the image: of its index, of a manifest or of its configuration (the image ID).
+    #[schemars(length(max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
+    pub digest: String,
+    /// Repositories that hold nothing but these weights, without tag: whatever is pulled from them is taken for the weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 8),
+        inner(length(min = 1, max = 255), regex(pattern = r"^[a-z0-9]([-a-z0-9._/]|:[0-9]+/)*[a-z0-9]$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub repositories: Vec<String>,
 }
 
 /// What a copy of the weights is for.

@@ -187,6 +187,7 @@ pub fn claim_location(namespace: &str, claim: &str, path: Option<&str>) -> Locat
         persistent_volume_claim: Some(ClaimLocation { namespace: namespace.into(), name: claim.into() }),
         csi: None,
         nfs: None,
+        image: None,
         host_path: None,
         path: path.map(str::to_owned),
         aliases: Vec::new(),

@@ -3,6 +3,7 @@
 //! A key names storage by what the node will connect to (driver and handle, server and path, directory), never by the
 //! name of a claim or volume, which anyone who may create objects can choose.
 
+mod image;
 mod placed;
 
 use std::net::IpAddr;
@@ -10,10 +11,11 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use image::{Reference, is_id};
 pub use placed::{NFS_DRIVER, SMB_DRIVER};
 
 /// Canonical, versioned key of storage: `v1:csi:DRIVER:HANDLE`, `v1:nfs:SERVER:/PATH`, `v1:smb:SERVER:/PATH`,
-/// `v1:host:/PATH`, and `v1:TYPE:…` for the other types that Kubernetes knows, `TYPE` being the field of the volume source.
+/// `v1:host:/PATH`, `v1:image:DIGEST` and `v1:repository:HOST/PATH` for images, and `v1:TYPE:…` for the other types that Kubernetes knows, `TYPE` being the field of the volume source.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BackendKey(pub String);
@@ -36,6 +38,21 @@ impl BackendKey {
     /// A volume of a CSI driver. Driver names are domain names, so their case says nothing; handles are opaque.
     pub fn csi(driver: &str, handle: &str) -> Self {
         Self(format!("v1:csi:{}:{}", driver.trim().to_ascii_lowercase(), handle.trim()))
+    }
+
+    /// The key of an image, by the digest of an index, a manifest or a configuration.
+    pub fn image(digest: &str) -> Self {
+        Self(format!("v1:image:{}", digest.trim()))
+    }
+
+    /// The key of all images of a repository.
+    pub fn repository(name: &str) -> Self {
+        Self(format!("v1:repository:{}", Reference::read(name).repository))
+    }
+
+    /// Whether this is the key of an image or of a repository.
+    pub fn is_image(&self) -> bool {
+        ["v1:image:", "v1:repository:"].iter().any(|kind| self.0.starts_with(kind))
     }
 
     /// A directory that an NFS server exports.

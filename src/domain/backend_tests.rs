@@ -150,3 +150,33 @@ proptest! {
         prop_assert_eq!(a.overlaps(&b), a.relative(&b).is_some() || b.relative(&a).is_some());
     }
 }
+
+#[test]
+fn references_of_images_have_one_spelling() {
+    let repository = |text: &str| Reference::read(text).repository;
+    for (text, expected) in [
+        ("orion", "docker.io/library/orion"),
+        ("orion:v3", "docker.io/library/orion"),
+        ("models/orion:v3", "docker.io/models/orion"),
+        ("docker.io/orion", "docker.io/library/orion"),
+        ("index.docker.io/models/orion", "docker.io/models/orion"),
+        ("Registry.example.com/models/orion:v3", "registry.example.com/models/orion"),
+        ("registry.example.com:443/models/orion", "registry.example.com/models/orion"),
+        ("registry.example.com:5000/models/orion:v3", "registry.example.com:5000/models/orion"),
+        ("localhost/orion", "localhost/orion"),
+        (" registry.example.com/orion:v3@sha256:1 ", "registry.example.com/orion"),
+    ] {
+        assert_eq!(repository(text), expected, "{text}");
+    }
+    let keys = |text: &str| Reference::read(text).keys().into_iter().map(|key| key.0).collect::<Vec<_>>();
+    assert_eq!(keys("r.example.com/m:v3@sha256:1"), ["v1:image:sha256:1", "v1:repository:r.example.com/m"]);
+    assert_eq!(keys("r.example.com/m:v3"), ["v1:repository:r.example.com/m"]);
+    assert_eq!(keys("sha256:1")[0], "v1:image:sha256:1");
+    for (text, expected) in
+        [("sha256:1", true), (" sha256:1", true), ("x@sha256:1", false), ("sha256", false), ("sha256:1/x", false)]
+    {
+        assert_eq!(is_id(text), expected, "{text}");
+    }
+    assert!(BackendKey::image("sha256:1").is_image() && BackendKey::repository("m").is_image());
+    assert!(!BackendKey::host("/m").is_image());
+}

@@ -55,7 +55,23 @@ pub fn holdings(world: &World, pod: &Value) -> Holdings {
             },
         }
     }
+    if world.registers_images() {
+        let images = images(pod).filter_map(|image| world.artifacts_of_image(image));
+        holdings.artifacts.extend(images.flat_map(|(_, found)| found).map(|artifact| artifact.name.clone()));
+    }
     holdings
+}
+
+/// The images of a pod: those that it names, and those that its node says its containers run.
+fn images(pod: &Value) -> impl Iterator<Item = &str> {
+    let named = ["containers", "initContainers", "ephemeralContainers"].map(|list| (format!("/spec/{list}"), "/image"));
+    let run = ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"]
+        .map(|list| (format!("/status/{list}"), "/imageID"));
+    let volumes = [("/spec/volumes".to_owned(), "/image/reference")];
+    named.into_iter().chain(run).chain(volumes).flat_map(move |(list, field)| {
+        let items = pod.pointer(&list).and_then(Value::as_array).into_iter().flatten();
+        items.map(move |item| text(item, field)).filter(|image| !image.is_empty())
+    })
 }
 
 /// An emptyDir that receives weights. The annotation is a claim of the pod's author: it counts where it would be admitted,
@@ -189,6 +205,26 @@ mod tests {
         for volume in [json!({"name": "a", "configMap": {}}), json!({"name": "a", "emptyDir": {}})] {
             assert!(holdings(&world(), &pod(volume)).none());
         }
+    }
+
+    #[test]
+    fn an_image_counts_as_it_is_named_and_as_it_runs() {
+        let mut world = world();
+        let pod = |image: &str, id: &str| {
+            let mut pod = pod(json!({"name": "a", "emptyDir": {}}));
+            pod["spec"]["containers"] = json!([{"name": "c", "image": image}]);
+            pod["status"]["containerStatuses"] = json!([{"name": "c", "imageID": id}]);
+            pod
+        };
+        let weights =
+            [pod("models/orion:v3", ""), pod("mirror/x:1", "r.example.com/x@sha256:1"), pod("mirror/x:1", "sha256:1")];
+        assert!(weights.iter().all(|pod| holdings(&world, pod).none()));
+        let location = &mut world.artifacts.get_mut("orion-70b").unwrap().locations[0];
+        location.aliases = vec![BackendKey::image("sha256:1"), BackendKey::repository("models/orion")];
+        for pod in weights {
+            assert_eq!(holdings(&world, &pod).artifacts, BTreeSet::from(["orion-70b".to_string()]), "{pod}");
+        }
+        assert!(holdings(&world, &pod("mirror/x:1", "r.example.com/x@sha256:2")).none());
     }
 
     #[test]

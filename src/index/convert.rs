@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::{duration, quantity};
 use crate::api::{
-    CsiLocation, Layout, MAX_MANIFEST_SHARDS, Mode, Modes, WeightArtifact, WeightEnvironment, WeightIncident, Writes,
+    CsiLocation, HostPathLocation, ImageLocation, Layout, MAX_MANIFEST_SHARDS, Mode, Modes, NfsLocation,
+    WeightArtifact, WeightEnvironment, WeightIncident, Writes,
 };
 use crate::domain::backend::{self, BackendKey};
 use crate::domain::world::{
@@ -55,32 +56,27 @@ pub fn artifact(object: &DynamicObject) -> Result<Artifact, String> {
         .locations
         .into_iter()
         .map(|location| {
-            let source = match (&location.persistent_volume_claim, &location.csi, &location.nfs, &location.host_path) {
-                (Some(claim), None, None, None) => {
-                    LocationSource::Claim(ClaimName { namespace: claim.namespace.clone(), name: claim.name.clone() })
+            let several = |what: String, kinds: &str| format!("{what} takes exactly one of: {kinds}");
+            let found = keys(location.csi, location.nfs, location.host_path, location.image)?;
+            let (source, mut aliases) = match (location.persistent_volume_claim, found) {
+                (Some(claim), Keys::None) => {
+                    (LocationSource::Claim(ClaimName { namespace: claim.namespace, name: claim.name }), Vec::new())
                 }
-                (None, Some(csi), None, None) => LocationSource::Key(csi_key(csi)?),
-                (None, None, Some(nfs), None) => LocationSource::Key(BackendKey::nfs(&nfs.server, &nfs.path)),
-                (None, None, None, Some(host)) => LocationSource::Key(BackendKey::host(&host.path)),
+                (None, Keys::Of(key, others)) => (LocationSource::Key(key), others),
                 _ => {
-                    return Err(format!(
-                        "spec.locations[{}] takes exactly one of: persistentVolumeClaim, csi, nfs, hostPath",
-                        location.name
-                    ));
+                    let what = format!("spec.locations[{}]", location.name);
+                    return Err(several(what, "persistentVolumeClaim, csi, nfs, hostPath, image"));
                 }
             };
             let pinned =
                 pinned.iter().find(|p| p.name == location.name).and_then(|p| p.backend_key.clone()).map(BackendKey);
-            let aliases = location.aliases.into_iter().map(|alias| match (alias.csi, alias.nfs, alias.host_path) {
-                (Some(csi), None, None) => csi_key(&csi),
-                (None, Some(nfs), None) => Ok(BackendKey::nfs(&nfs.server, &nfs.path)),
-                (None, None, Some(host)) => Ok(BackendKey::host(&host.path)),
-                _ => Err(format!(
-                    "an alias of spec.locations[{}] takes exactly one of: csi, nfs, hostPath",
-                    location.name
-                )),
-            });
-            let aliases = aliases.collect::<Result<_, _>>()?;
+            for alias in location.aliases {
+                let Keys::Of(key, others) = keys(alias.csi, alias.nfs, alias.host_path, alias.image)? else {
+                    let what = format!("an alias of spec.locations[{}]", location.name);
+                    return Err(several(what, "csi, nfs, hostPath, image"));
+                };
+                aliases.extend([key].into_iter().chain(others));
+            }
             Ok(ArtifactLocation { name: location.name, source, pinned, aliases, path: location.path })
         })
         .collect::<Result<_, _>>()?;
@@ -114,6 +110,33 @@ pub fn artifact(object: &DynamicObject) -> Result<Artifact, String> {
         frozen: spec.writes == Writes::Frozen,
         effort,
         contact: spec.contact,
+    })
+}
+
+/// The keys of what a declaration names.
+enum Keys {
+    None,
+    /// The first, and others of the same storage.
+    Of(BackendKey, Vec<BackendKey>),
+    Several,
+}
+
+fn keys(
+    csi: Option<CsiLocation>,
+    nfs: Option<NfsLocation>,
+    host: Option<HostPathLocation>,
+    image: Option<ImageLocation>,
+) -> Result<Keys, String> {
+    Ok(match (csi, nfs, host, image) {
+        (None, None, None, None) => Keys::None,
+        (Some(csi), None, None, None) => Keys::Of(csi_key(&csi)?, Vec::new()),
+        (None, Some(nfs), None, None) => Keys::Of(BackendKey::nfs(&nfs.server, &nfs.path), Vec::new()),
+        (None, None, Some(host), None) => Keys::Of(BackendKey::host(&host.path), Vec::new()),
+        (None, None, None, Some(image)) => Keys::Of(
+            BackendKey::image(&image.digest),
+            image.repositories.iter().map(|name| BackendKey::repository(name)).collect(),
+        ),
+        _ => Keys::Several,
     })
 }
 

@@ -365,7 +365,19 @@ fn aliases_are_keys_of_their_location() {
     let keys: Vec<String> =
         world.keys_of(artifact).into_iter().filter_map(|(_, key)| key.ok()).map(|key| key.0).collect();
     assert_eq!(keys[1..], ["v1:nfs:nas:/x", "v1:nfs:10.0.0.7:/", "v1:host:/mnt/nas"]);
+    let digest = |letter: &str| format!("sha256:{}", letter.repeat(64));
+    declared["spec"]["locations"][1] = json!({"name": "b", "role": "Serving",
+        "image": {"digest": digest("a"), "repositories": ["models/orion"]}, "aliases": [{"image": {"digest": digest("b")}}]});
+    let world = from_objects(vec![declared.clone()], Settings::default()).unwrap();
+    let keys = world.keys_of(&world.artifacts["x"]).into_iter().filter_map(|(_, key)| key.ok());
+    let keys: Vec<String> = keys.skip(1).map(|key| key.0).collect();
+    let expected = [
+        format!("v1:image:{}", digest("a")),
+        "v1:repository:docker.io/models/orion".into(),
+        format!("v1:image:{}", digest("b")),
+    ];
+    assert_eq!(keys, expected);
     declared["spec"]["locations"][1]["aliases"] = json!([{}]);
     let said = from_objects(vec![declared], Settings::default()).unwrap_err().to_string();
-    assert!(said.contains("an alias of spec.locations[b] takes exactly one of: csi, nfs, hostPath"), "{said}");
+    assert!(said.contains("an alias of spec.locations[b] takes exactly one of: csi, nfs, hostPath, image"), "{said}");
 }

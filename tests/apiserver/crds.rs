@@ -195,11 +195,11 @@ const ARTIFACT_CASES: &[Case] = &[
     accepted("spec: {locations: [{name: a, role: Cache, hostPath: {path: /mnt/weights}}]}"),
     refused(
         "spec: {locations: [{name: a, role: Cache}]}",
-        "a location takes exactly one of: persistentVolumeClaim, csi, nfs, hostPath.",
+        "a location takes exactly one of: persistentVolumeClaim, csi, nfs, hostPath, image.",
     ),
     refused(
         "spec: {locations: [{name: a, role: Cache, hostPath: {path: /a}, nfs: {server: s, path: /a}}]}",
-        "a location takes exactly one of: persistentVolumeClaim, csi, nfs, hostPath.",
+        "a location takes exactly one of: persistentVolumeClaim, csi, nfs, hostPath, image.",
     ),
     refused(
         "spec: {locations: [{name: a, role: Cache, hostPath: {path: /a}}, {name: a, role: Cache, hostPath: {path: /b}}]}",
@@ -221,7 +221,15 @@ const ARTIFACT_CASES: &[Case] = &[
     ),
     refused(
         "spec: {locations: [{name: a, role: Cache, hostPath: {path: /a}, aliases: [{}]}]}",
-        "an alias takes exactly one of: csi, nfs, hostPath.",
+        "an alias takes exactly one of: csi, nfs, hostPath, image.",
+    ),
+    accepted(
+        "spec: {locations: [{name: a, role: Serving, image: {digest: 'sha256:5c1e0b7d5c1e0b7d5c1e0b7d5c1e0b7d5c1e0b7d5c1e0b7d5c1e0b7d5c1e0b7d', repositories: ['registry.example.com:5000/models/orion', orion]}}]}",
+    ),
+    refused("spec: {locations: [{name: a, role: Serving, image: {digest: 'sha256:5c1e'}}]}", "digest"),
+    refused(
+        "spec: {locations: [{name: a, role: Serving, image: {digest: 'sha256:5c1e0b7d5c1e0b7d5c1e0b7d5c1e0b7d5c1e0b7d5c1e0b7d5c1e0b7d5c1e0b7d', repositories: ['orion:v3']}}]}",
+        "repositories",
     ),
     refused(
         "spec: {locations: [{name: a, role: Cache, csi: {driver: nfs.CSI.k8s.io, volumeHandle: h}}]}",

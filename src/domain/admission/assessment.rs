@@ -17,8 +17,20 @@ pub(super) struct Assessment<'a> {
     pub membership: Membership<'a>,
     /// What is behind each volume, in the order of `pod.volumes`.
     pub contents: Vec<Vec<Content<'a>>>,
+    /// Containers whose image is weights.
+    pub images: Vec<WeightImage<'a>>,
     /// What it asks for, if it asks for a GPU.
     pub gpu: Option<String>,
+}
+
+/// The image of a container that is weights.
+pub(super) struct WeightImage<'a> {
+    /// How a message calls the container.
+    pub container: String,
+    pub image: &'a str,
+    /// By what it was found.
+    pub key: BackendKey,
+    pub artifacts: Vec<&'a Artifact>,
 }
 
 /// Registered storage in a volume of the pod.
@@ -44,8 +56,9 @@ impl<'a> Assessment<'a> {
             None => volumes::contents(world, namespace, volume),
         });
         let contents = contents.collect();
+        let images = if world.registers_images() { images(world, &pod) } else { Vec::new() };
         let gpu = gpu::asked(&pod, &world.settings.gpu_resources);
-        Ok(Self { world, namespace, pod, membership: world.membership(namespace), contents, gpu })
+        Ok(Self { world, namespace, pod, membership: world.membership(namespace), contents, images, gpu })
     }
 
     /// The environment whose rules hold here.
@@ -75,7 +88,7 @@ impl<'a> Assessment<'a> {
 
     /// Whether the pod holds weights.
     pub fn holds_weights(&self) -> bool {
-        self.weights().next().is_some()
+        self.weights().next().is_some() || !self.images.is_empty()
     }
 
     /// Whether a volume of this name holds weights.
@@ -128,4 +141,17 @@ impl<'a> Assessment<'a> {
         let trusted = self.environment().map(|e| e.trusted_init.as_slice()).unwrap_or_default();
         trusted.iter().any(|prefix| prefix.ends_with('/') && image.starts_with(prefix.as_str()))
     }
+}
+
+fn images<'a>(world: &'a World, pod: &Pod<'a>) -> Vec<WeightImage<'a>> {
+    let containers = pod.containers.iter();
+    let found = containers.filter_map(|container| Some((container, world.artifacts_of_image(container.image)?)));
+    found
+        .map(|(container, (key, artifacts))| WeightImage {
+            container: format!("{} {:?}", container.kind.noun(), container.name),
+            image: container.image,
+            key,
+            artifacts,
+        })
+        .collect()
 }

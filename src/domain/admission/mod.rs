@@ -10,6 +10,7 @@ mod foresight;
 mod gpu;
 mod hardening;
 mod identity;
+mod images;
 mod node_access;
 mod pod;
 mod running;
@@ -171,6 +172,8 @@ fn create(world: &World, request: &Request<'_>, findings: &mut Findings) {
 
 fn inside(assessment: &Assessment<'_>, findings: &mut Findings) {
     identity::artifacts(assessment, findings);
+    images::containers(assessment, findings);
+    images::ids(assessment, findings);
     identity::incidents(assessment, findings);
     identity::volumes(assessment, findings);
     let weights = assessment.holds_weights();
@@ -193,6 +196,8 @@ fn inside(assessment: &Assessment<'_>, findings: &mut Findings) {
 /// Outside every environment registered storage is refused, and GPU pods as the installation has it.
 fn outside(assessment: &Assessment<'_>, findings: &mut Findings) {
     identity::artifacts(assessment, findings);
+    images::containers(assessment, findings);
+    images::ids(assessment, findings);
     identity::incidents(assessment, findings);
     if assessment.holds_weights() {
         hardening::rules(assessment, false, findings);

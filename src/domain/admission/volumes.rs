@@ -84,7 +84,7 @@ pub(super) fn contents<'a>(world: &'a World, namespace: &str, volume: &Volume<'_
 fn content<'a>(world: &'a World, namespace: &str, field: &str, source: &Value) -> Content<'a> {
     match field {
         local if LOCAL.contains(&local) => Content::Local,
-        "image" => Content::Image(source.get("reference").and_then(Value::as_str).unwrap_or_default().to_owned()),
+        "image" => image(world, source.get("reference").and_then(Value::as_str).unwrap_or_default()),
         "persistentVolumeClaim" => match source.get("claimName").and_then(Value::as_str) {
             Some(name) if !name.is_empty() => claim(
                 world,
@@ -110,6 +110,15 @@ fn content<'a>(world: &'a World, namespace: &str, field: &str, source: &Value) -
 fn storage<'a>(world: &'a World, key: BackendKey, via: &str) -> Content<'a> {
     let artifacts = world.artifacts_at(&key);
     Content::Storage { via: format!("{via} -> {key}"), key, artifacts }
+}
+
+fn image<'a>(world: &'a World, reference: &str) -> Content<'a> {
+    match world.artifacts_of_image(reference) {
+        Some((key, artifacts)) => {
+            Content::Storage { via: format!("image {} -> {key}", quoted(reference)), key, artifacts }
+        }
+        None => Content::Image(reference.to_owned()),
+    }
 }
 
 /// Of most drivers an inline volume does not tell what is in it; some go by attributes, which do.

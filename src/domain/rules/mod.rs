@@ -86,6 +86,10 @@ pub enum Rule {
     Published,
     /// Endpoints of an environment that somebody wrote by hand.
     EndpointsByHand,
+    /// An image is named by its ID.
+    ImageById,
+    /// Weights as the image of a container, without their digest.
+    ImageNotPinned,
     /// A GPU pod outside every environment.
     GpuPodOutside,
     /// A reserved name or annotation is misused.
@@ -188,6 +192,8 @@ const ALL: &[Rule] = &[
     Rule::RegisteredStorageElsewhere,
     Rule::NodeStorage,
     Rule::NodeAccess,
+    Rule::ImageById,
+    Rule::ImageNotPinned,
     Rule::UnregisteredRead,
     Rule::PersistentWrite,
     Rule::HostNamespace,

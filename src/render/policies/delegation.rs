@@ -69,7 +69,7 @@ fn permits() -> Policy {
 /// Storage stays protected unless somebody may lower that: a WeightArtifact is not deleted, and none of its locations and
 /// aliases is taken away or changed.
 fn unregistered() -> Policy {
-    let gone = "oldObject.spec.locations.exists(l, !object.spec.locations.exists(n, n.name == l.name && ['persistentVolumeClaim', 'csi', 'nfs', 'hostPath'].all(f, !(f in l) || (f in n && n[f] == l[f])) && (!has(l.aliases) || l.aliases.all(a, has(n.aliases) && a in n.aliases))))";
+    let gone = "oldObject.spec.locations.exists(l, !object.spec.locations.exists(n, n.name == l.name && ['persistentVolumeClaim', 'csi', 'nfs', 'hostPath', 'image'].all(f, !(f in l) || (f in n && n[f] == l[f])) && (!has(l.aliases) || l.aliases.all(a, has(n.aliases) && a in n.aliases))))";
     let variables = vec![("lowers", format!("request.operation == 'DELETE' || {gone}"))];
     delegated(
         "unregistered",

@@ -6,6 +6,7 @@
 
 mod cel;
 mod delegation;
+mod images;
 mod node;
 mod placed;
 mod pods;
@@ -49,7 +50,8 @@ pub struct Ring {
 pub fn ring(settings: &Settings, shards: Vec<WeightIndexSpec>) -> Ring {
     let enforced = shards.first().into_iter().flat_map(|shard| &shard.members);
     let enforced = enforced.filter(|(_, member)| member.admission == Mode::Enforce).map(|(name, _)| name.clone());
-    let policies = all(settings, enforced.collect());
+    let registered = shards.iter().any(images::registered);
+    let policies = all(settings, enforced.collect(), registered);
     let bindings = policies.iter().flat_map(|policy| policy.bindings(shards.len())).collect();
     Ring {
         policies: policies.into_iter().map(Policy::into_object).collect(),
@@ -58,8 +60,8 @@ pub fn ring(settings: &Settings, shards: Vec<WeightIndexSpec>) -> Ring {
     }
 }
 
-/// `enforced`: the namespaces whose admission is enforced.
-fn all(settings: &Settings, enforced: Vec<String>) -> Vec<Policy> {
+/// `enforced`: the namespaces whose admission is enforced. `registered`: whether images are registered as weights.
+fn all(settings: &Settings, enforced: Vec<String>, registered: bool) -> Vec<Policy> {
     let mut all = vec![
         protection::definitions(),
         protection::index(settings),
@@ -77,6 +79,7 @@ fn all(settings: &Settings, enforced: Vec<String>) -> Vec<Policy> {
         node::volumes(settings),
     ];
     all.extend(delegation::all(settings));
+    all.extend(registered.then(|| images::images(settings)));
     all.extend(pods::gpus(settings));
     all.extend(publication::all(&enforced));
     all.extend(pods::statuses(enforced));

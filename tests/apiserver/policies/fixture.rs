@@ -65,6 +65,17 @@ impl Fixture {
         format!("/srv/{}/orion", self.run)
     }
 
+    /// Repository of the registered image. `hub/RUN` and `hub-RUN` of Docker Hub are registered, too.
+    pub fn repository(&self) -> String {
+        format!("registry.example.com/models/orion-{}", self.run)
+    }
+
+    /// Digest of the registered image.
+    pub fn digest(&self) -> String {
+        let unique: String = self.run.chars().filter(char::is_ascii_hexdigit).collect();
+        format!("sha256:{unique:0>64}")
+    }
+
     /// The PersistentVolume that is the registered CSI volume.
     pub fn volume(&self) -> String {
         format!("orion-{}", self.run)
@@ -239,6 +250,7 @@ fn world(fixture: &Fixture, uids: &std::collections::BTreeMap<String, String>) -
             "inference",
             LocationSource::Key(BackendKey(format!("v1:smb:nas:/models-{}/orion", fixture.run))),
         ),
+        ("orion-image", "inference", LocationSource::Key(BackendKey::image(&fixture.digest()))),
         ("orion-portworx", "inference", LocationSource::Key(BackendKey::csi("pxd.portworx.com", &fixture.handle()))),
         ("orion-share", "inference", LocationSource::Key(BackendKey::csi("file.csi.azure.com", &fixture.handle()))),
         ("orion-vmdk", "inference", LocationSource::Key(BackendKey::csi("csi.vsphere.vmware.com", &fixture.handle()))),
@@ -247,6 +259,10 @@ fn world(fixture: &Fixture, uids: &std::collections::BTreeMap<String, String>) -
     ] {
         let aliases = match name {
             "orion-nas" => vec![BackendKey::nfs(&format!("alias-{}", fixture.nas()), "/exports/orion")],
+            "orion-image" => [fixture.repository(), format!("hub/{}", fixture.run), format!("hub-{}", fixture.run)]
+                .iter()
+                .map(|name| BackendKey::repository(name))
+                .collect(),
             _ => vec![],
         };
         let location = ArtifactLocation { name: "l".into(), source, pinned: None, aliases, path: None };

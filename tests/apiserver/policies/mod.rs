@@ -7,6 +7,7 @@ mod delegation;
 mod facts;
 mod fixture;
 mod gpus;
+mod images;
 mod nodes;
 mod pods;
 mod protection;

@@ -9,6 +9,7 @@ mod download;
 mod foresight;
 mod hardening;
 mod identity;
+mod images;
 mod modes;
 mod node_access;
 mod properties;
@@ -26,6 +27,7 @@ fn every_rule_has_its_test() {
         include_str!("download.rs"),
         include_str!("hardening.rs"),
         include_str!("identity.rs"),
+        include_str!("images.rs"),
         include_str!("modes.rs"),
         include_str!("running.rs"),
         include_str!("sealing.rs"),

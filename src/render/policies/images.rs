@@ -1,0 +1,117 @@
+//! Images that are weights (WL-101), and images of which that cannot be told (WL-115).
+
+use super::{Namespaces, Parameter, Policy, cel, cluster_namespaces, fallback, rule, tag};
+use crate::api::WeightIndexSpec;
+use crate::domain::Rule;
+use crate::domain::world::Settings;
+
+/// What keys of images begin with: as such they are among the parents in the index.
+const KINDS: [&str; 2] = ["v1:image:", "v1:repository:"];
+
+/// Whether a shard of the index has images.
+pub fn registered(shard: &WeightIndexSpec) -> bool {
+    KINDS.iter().any(|kind| shard.parents.contains_key(*kind))
+}
+
+/// An image that is registered is run or mounted only where it is permitted. The image of a running pod can be changed, so updates are
+/// asked about, too; the policy is there only while images are registered.
+pub fn images(settings: &Settings) -> Policy {
+    let containers = |object: &str, list: &str| {
+        format!(
+            "(has({object}.spec.{list}) ? {object}.spec.{list}.filter(c, has(c.image)).map(c, {{'of': 'container \"' + c.name + '\"', 'image': string(c.image).trim()}}) : [])"
+        )
+    };
+    let all = |object: &str| {
+        let containers = ["containers", "initContainers", "ephemeralContainers"].map(|list| containers(object, list));
+        format!(
+            "{} + (has({object}.spec.volumes) ? {object}.spec.volumes.filter(v, has(v.image) && has(v.image.reference)).map(v, {{'of': 'volume \"' + v.name + '\"', 'image': string(v.image.reference).trim()}}) : [])",
+            containers.join(" + ")
+        )
+    };
+    let mut variables = cel::membership();
+    variables.extend([
+        ("kinds", format!("['{}', '{}'].filter(k, k in params.spec.parents)", KINDS[0], KINDS[1])),
+        ("before", format!("request.operation == 'UPDATE' ? ({}).map(i, i.image) : []", all("oldObject"))),
+        (
+            "images",
+            format!(
+                "size(variables.kinds) == 0 || variables.audit ? [] : ({}).filter(i, !(i.image in variables.before))",
+                all("object")
+            ),
+        ),
+        (
+            "found",
+            format!(
+                "variables.images.map(i, {{'of': dyn(i.of), 'image': dyn(i.image), 'keys': dyn({}.filter(k, k in params.spec.keys && !{}))}})",
+                keys("i.image"),
+                cel::permitted("params.spec.keys[k]")
+            ),
+        ),
+    ]);
+    let entry = "params.spec.keys[i.keys[0]]";
+    let weights = format!(
+        "variables.found.filter(i, size(i.keys) > 0).map(i, {} + i.of + ' has image \"' + i.image + '\", which is ' + {} + ' (' + i.keys[0] + ')' + {})",
+        tag(Rule::NotPermittedHere),
+        cel::artifact(entry),
+        cel::not_permitted(entry, "request.namespace", "run in")
+    );
+    let ids = format!(
+        "variables.images.filter(i, {}).map(i, {} + i.of + ' has image \"' + i.image + '\", an ID, of which it cannot be told whether the image is ' + {} + '. Remedy: name the image by its repository, with a tag or a digest; or ask ' + params.spec.parents[variables.kinds[0]].contact + '.')",
+        is_id("i.image"),
+        tag(Rule::ImageById),
+        cel::artifact("params.spec.parents[variables.kinds[0]]"),
+    );
+    Policy {
+        name: "images",
+        parameter: Parameter::EveryShard,
+        actions: &["Deny"],
+        rules: vec![
+            rule("", &["v1"], &["pods"], &["CREATE", "UPDATE"]),
+            rule("", &["v1"], &["pods/ephemeralcontainers"], &["UPDATE"]),
+        ],
+        scope: Namespaces::Except(cluster_namespaces(settings)),
+        variables,
+        violations: format!("{weights} + {ids}"),
+        unless: None,
+        fallback: fallback(
+            Rule::NotPermittedHere,
+            "an image of this pod is registered weights, which are not permitted in its namespace",
+        ),
+    }
+}
+
+/// Whether a reference is an ID: `domain::backend::is_id`.
+fn is_id(image: &str) -> String {
+    format!("({image}.startsWith('sha256:') && !{image}.contains('/') && !{image}.contains('@'))")
+}
+
+/// The keys of a reference: what `domain::backend::Reference` says in Rust.
+fn keys(image: &str) -> String {
+    let digest = format!("({image}.contains('@') ? ['v1:image:' + {image}.substring({image}.indexOf('@') + 1)] : [])");
+    // What comes before the first slash, if that is a host.
+    let hosted = "name.contains('/') && (first.contains('.') || first.contains(':') || first == 'localhost' || first != first.lowerAscii())";
+    let host = cel::bind(
+        "host",
+        &format!("{hosted} ? first.lowerAscii() : 'docker.io'"),
+        &cel::bind(
+            "host",
+            "host.endsWith(':443') ? host.substring(0, size(host) - 4) : host",
+            &cel::bind(
+                "host",
+                "host == 'index.docker.io' ? 'docker.io' : host",
+                &cel::bind(
+                    "rest",
+                    &format!("{hosted} ? name.substring(size(first) + 1) : name"),
+                    &cel::bind(
+                        "path",
+                        "rest.lastIndexOf(':') > rest.lastIndexOf('/') ? rest.substring(0, rest.lastIndexOf(':')) : rest",
+                        "host + '/' + (host == 'docker.io' && !path.contains('/') ? 'library/' : '') + path",
+                    ),
+                ),
+            ),
+        ),
+    );
+    let repository =
+        cel::bind("name", &format!("{image}.split('@')[0]"), &cel::bind("first", "name.split('/')[0]", &host));
+    format!("({digest} + ['v1:repository:' + {repository}])")
+}
