@@ -127,15 +127,6 @@ pub const GPU_RESOURCES: [&str; 7] = [
     "habana.ai/gaudi",
 ];
 
-/// Variables by which container runtimes of NVIDIA, AMD and Gaudi give devices to a container that asks for none.
-pub const GPU_VARIABLES: [&str; 3] = ["NVIDIA_VISIBLE_DEVICES", "AMD_VISIBLE_DEVICES", "HABANA_VISIBLE_DEVICES"];
-/// Values of these variables that give no device.
-pub const NO_DEVICES: [&str; 3] = ["", "void", "none"];
-/// Runtime classes of those runtimes, by the names under which their operators install them.
-pub const GPU_RUNTIME_CLASSES: [&str; 5] = ["nvidia", "nvidia-cdi", "nvidia-legacy", "amd", "habana"];
-/// Annotations that begin with this give devices by the Container Device Interface.
-pub const DEVICE_ANNOTATIONS: &str = "cdi.k8s.io/";
-
 /// What becomes of a GPU pod outside every environment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub enum GpuPodsOutside {

@@ -11,11 +11,12 @@ use super::hash::{HashError, Resource};
 use super::inode::{Fingerprint, Fingerprints, Inode};
 use super::listed::Listed;
 use super::look::{Looked, Place};
-use super::manifest::{File, Files, MAX_FILES, Manifest, ManifestError, rearrange};
+use super::manifest::{Bounds, File, Files, MAX_FILES, Manifest, ManifestError, rearrange};
 use super::open::{open_directory, open_target};
 use super::pool::{How, Resources as _, hash_all};
 use super::progress::Progress;
 use super::signed::{self, Otherwise};
+use super::texts::Texts;
 use super::walk::unread;
 
 /// What became of a verification.
@@ -274,17 +275,19 @@ fn list(place: &Place<'_>, args: &DigestArgs, findings: &mut Findings) -> (Files
     let name = place.artifact;
     let limit = args.max_files.unwrap_or(MAX_FILES as u64);
     let (mut files, mut prints) = (Files::default(), Vec::<Fingerprint>::new());
-    let mut places: Vec<Box<str>> = Vec::new();
+    let (mut places, mut bounds) = (Texts::default(), Bounds::default());
     let mut on_file = |path: &str, at: &str, inode: &Inode, findings: &mut Findings| {
         if files.len() as u64 == limit {
             let detail = format!("this is one file more than the {limit} that are allowed");
             return findings.add(Finding::new(Reason::TooManyFiles, name, path, detail));
         }
-        match files.push(path, inode.size, args.hashing.digests(inode.size)) {
+        let digests = args.hashing.digests(inode.size);
+        let placed = if place.moves() { bounds.add(path.len() + at.len(), digests) } else { Ok(()) };
+        match placed.and_then(|()| files.push(path, inode.size, digests)) {
             Ok(()) => {
                 prints.push(place.prints.of(inode));
                 if place.moves() {
-                    places.push(at.into());
+                    places.push(at);
                 }
             }
             Err(error) => findings.add(Finding::new(Reason::TooManyFiles, name, path, error.to_string())),

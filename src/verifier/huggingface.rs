@@ -5,7 +5,8 @@
 //! looked at: what belongs to another revision, or to none, is refused. What the library itself keeps beside snapshots is
 //! known and checked: `refs` that name this revision, and empty files (`.no_exist`, locks).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Dir, FileType, readlinkat};
@@ -13,6 +14,7 @@ use rustix::fs::{Dir, FileType, readlinkat};
 use super::beneath::{Beneath, OpenError};
 use super::finding::{Finding, Findings, Reason};
 use super::inode::Inode;
+use super::look::OnFile;
 use super::manifest::check_path;
 use super::walk::{Unexamined, examine, special, unread};
 
@@ -20,79 +22,91 @@ use super::walk::{Unexamined, examine, special, unread};
 const MAX_LINKS: usize = 8;
 /// Longest content of a ref: a commit and a line's end.
 const MAX_REF: u64 = 128;
-
-/// A file of a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SnapshotFile {
-    /// Its name within the snapshot.
-    pub path: String,
-    /// Where its bytes are, relative to the repository directory; there is no link on the way.
-    pub place: String,
-    /// What the kernel says of it.
-    pub inode: Inode,
-}
+/// Where the content of files is.
+const BLOBS: &str = "blobs";
 
 /// Whether a text is a commit, as snapshots are named.
 pub fn is_revision(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-struct Search<'a> {
+struct Search<'a, 'f> {
     root: &'a Beneath,
     artifact: &'a str,
     revision: &'a str,
     except: &'a [&'a str],
+    on_file: &'a mut OnFile<'f>,
     findings: &'a mut Findings,
     pending: Vec<String>,
+    /// Whether there is a directory of blobs. It is looked at last, when it is known which of them belong to the snapshot.
+    has_blobs: bool,
     /// Names of each inode that has several: how many there are, how many were met, the first.
     links: BTreeMap<(u64, u64), (u64, u64, String)>,
-    blobs: BTreeSet<String>,
-    files: Vec<SnapshotFile>,
+    /// The blobs that files of the snapshot lead to, in eight bytes each: nobody who could choose a name knows the key.
+    used: Vec<u64>,
+    key: RandomState,
     complete: bool,
+    sound: bool,
 }
 
-/// Everything of one revision, sorted by name, or what is wrong with the repository directory. A file at `except`, which
-/// describes the snapshot, may be beside it.
+/// Calls `on_file` for each file of one revision: with its name within the snapshot, and where its bytes are, relative to the
+/// repository directory, without a link on the way. What is wrong with that directory is a finding; returns whether nothing is
+/// and everything was seen. A file at `except`, which describes the snapshot, may be beside it.
 pub fn snapshot(
     root: &Beneath,
     artifact: &str,
     revision: &str,
     except: &[&str],
+    on_file: &mut OnFile<'_>,
     findings: &mut Findings,
-) -> Option<Vec<SnapshotFile>> {
-    let before = findings.total();
+) -> bool {
     let directory = format!("snapshots/{revision}");
     if let Err(OpenError::Missing) = root.open_directory(&directory) {
         let detail = "there is no such snapshot in the repository directory";
         findings.add(Finding::new(Reason::RevisionMissing, artifact, &directory, detail));
-        return None;
+        return false;
     }
     let mut search = Search {
         root,
         artifact,
         revision,
         except,
+        on_file,
         findings,
         pending: vec![String::new()],
+        has_blobs: false,
         links: BTreeMap::new(),
-        blobs: BTreeSet::new(),
-        files: Vec::new(),
+        used: Vec::new(),
+        key: RandomState::new(),
         complete: true,
+        sound: true,
     };
-    while let Some(directory) = search.pending.pop() {
-        search.directory(&directory);
-        if search.findings.are_enough() {
-            return None;
-        }
+    search.directories();
+    if search.has_blobs && !search.findings.are_enough() {
+        search.used.sort_unstable();
+        search.pending.push(BLOBS.into());
+        search.directories();
     }
-    search.finish();
-    let Search { mut files, complete, .. } = search;
-    files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    (complete && findings.total() == before).then_some(files)
+    if search.complete {
+        search.links_outside();
+    }
+    search.complete && search.sound
 }
 
-impl Search<'_> {
+impl Search<'_, '_> {
+    /// Looks at all directories that are pending, and at those within them.
+    fn directories(&mut self) {
+        while let Some(directory) = self.pending.pop() {
+            self.directory(&directory);
+            if self.findings.are_enough() {
+                self.complete = false;
+                return self.pending.clear();
+            }
+        }
+    }
+
     fn add(&mut self, reason: Reason, path: &str, detail: impl Into<String>) {
+        self.sound = false;
         self.findings.add(Finding::new(reason, self.artifact, path, detail));
     }
 
@@ -133,6 +147,7 @@ impl Search<'_> {
             Err(Unexamined { path, reason, detail }) => return self.add(reason, &path, detail),
         };
         match inode.file_type() {
+            FileType::Directory if path == BLOBS => self.has_blobs = true,
             FileType::Directory if check_path(&path).is_ok() => self.pending.push(path),
             FileType::Directory => self.add(Reason::UnreadableDirectory, &path, "is nested deeper than 4095 bytes"),
             FileType::RegularFile => self.regular(path, inode),
@@ -144,27 +159,22 @@ impl Search<'_> {
         }
     }
 
-    /// The name within the snapshot, if it is in it.
-    fn within_snapshot<'p>(&self, path: &'p str) -> Option<&'p str> {
-        path.strip_prefix("snapshots/")?.strip_prefix(self.revision)?.strip_prefix('/')
-    }
-
     fn regular(&mut self, path: String, inode: Inode) {
         if inode.links > 1 {
             let names = self.links.entry((inode.device, inode.number)).or_insert((inode.links, 0, path.clone()));
             names.1 += 1;
         }
         let size = inode.size;
-        if let Some(name) = self.within_snapshot(&path) {
-            self.files.push(SnapshotFile { path: name.into(), place: path, inode });
+        if let Some(name) = within_snapshot(self.revision, &path) {
+            (self.on_file)(name, &path, &inode, self.findings);
         } else if self.except.contains(&&*path) {
             // It says what the snapshot is.
         } else if path.starts_with("refs/") {
             self.reference(&path, size);
         } else if size == 0 && is_housekeeping(&path) {
             // It holds nothing.
-        } else if path.starts_with("blobs/") {
-            self.blobs.insert(path);
+        } else if path.starts_with("blobs/") && self.used.binary_search(&self.key.hash_one(&path)).is_ok() {
+            // A blob of the snapshot.
         } else {
             self.beside(&path);
         }
@@ -195,13 +205,16 @@ impl Search<'_> {
     }
 
     fn link(&mut self, path: String) {
-        if self.within_snapshot(&path).is_none() {
+        if within_snapshot(self.revision, &path).is_none() {
             return self.beside(&path);
         }
         match self.resolve(&path) {
             Ok((place, inode)) => {
-                let name = self.within_snapshot(&path).unwrap_or_default().to_owned();
-                self.files.push(SnapshotFile { path: name, place, inode });
+                if place.starts_with("blobs/") {
+                    self.used.push(self.key.hash_one(&place));
+                }
+                let name = within_snapshot(self.revision, &path).unwrap_or_default();
+                (self.on_file)(name, &place, &inode, self.findings);
             }
             Err((reason, detail)) => self.add(reason, &path, detail),
         }
@@ -225,7 +238,7 @@ impl Search<'_> {
                     let target = readlinkat(&directory, name, Vec::new()).map_err(|error| failed(error.into()))?;
                     at = step(parent, target.to_bytes())?;
                 }
-                FileType::RegularFile if at.starts_with("blobs/") || self.within_snapshot(&at).is_some() => {
+                FileType::RegularFile if at.starts_with("blobs/") || within_snapshot(self.revision, &at).is_some() => {
                     return Ok((at, inode));
                 }
                 FileType::RegularFile => {
@@ -238,21 +251,19 @@ impl Search<'_> {
         Err((Reason::LinkLoop, format!("it leads through more than {MAX_LINKS} links, or in a circle")))
     }
 
-    fn finish(&mut self) {
-        let used: BTreeSet<&str> = self.files.iter().map(|file| file.place.as_str()).collect();
-        let unused: Vec<String> = self.blobs.iter().filter(|blob| !used.contains(blob.as_str())).cloned().collect();
-        for blob in unused {
-            self.beside(&blob);
-        }
-        if self.complete {
-            for (names, met, path) in std::mem::take(&mut self.links).into_values() {
-                if met < names {
-                    let detail = format!("{} of its {names} names are elsewhere", names - met);
-                    self.add(Reason::HardLinkOutside, &path, detail);
-                }
+    fn links_outside(&mut self) {
+        for (names, met, path) in std::mem::take(&mut self.links).into_values() {
+            if met < names {
+                let detail = format!("{} of its {names} names are elsewhere", names - met);
+                self.add(Reason::HardLinkOutside, &path, detail);
             }
         }
     }
+}
+
+/// The name within the snapshot of a revision, if a path is in it.
+fn within_snapshot<'p>(revision: &str, path: &'p str) -> Option<&'p str> {
+    path.strip_prefix("snapshots/")?.strip_prefix(revision)?.strip_prefix('/')
 }
 
 /// Where a link in a directory leads. `..` counts only at its beginning: there every directory is a real one.

@@ -5,8 +5,9 @@ use super::beneath::Beneath;
 use super::finding::{Finding, Findings, KEPT, Reason};
 use super::huggingface;
 use super::inode::{Fingerprint, Fingerprints, Inode};
-use super::manifest::Manifest;
+use super::manifest::{Bounds, Manifest};
 use super::pool::How;
+use super::texts::Texts;
 use super::walk::walk;
 
 /// A directory that is looked at.
@@ -34,18 +35,18 @@ pub struct Looked {
     /// The fingerprint of each.
     pub prints: Vec<Fingerprint>,
     /// Where each is; empty where each is at its path.
-    places: Vec<Box<str>>,
+    places: Texts,
 }
 
 impl Looked {
     /// How files were seen, and where they are unless each is at its path.
-    pub fn new(prints: Vec<Fingerprint>, places: Vec<Box<str>>) -> Self {
+    pub fn new(prints: Vec<Fingerprint>, places: Texts) -> Self {
         Self { prints, places }
     }
 
     /// Where the file at this index is, of which this is the path.
     pub fn place<'a>(&'a self, index: usize, path: &'a str) -> &'a str {
-        self.places.get(index).map_or(path, |place| &**place)
+        self.places.get(index).unwrap_or(path)
     }
 }
 
@@ -64,12 +65,7 @@ impl Place<'_> {
                 walk(self.directory, self.artifact, self.except, &mut on_file, findings)
             }
             Layout::HuggingFaceCache { revision } => {
-                let files = huggingface::snapshot(self.directory, self.artifact, revision, self.except, findings);
-                let complete = files.is_some();
-                for file in files.into_iter().flatten() {
-                    on_file(&file.path, &file.place, &file.inode, findings);
-                }
-                complete
+                huggingface::snapshot(self.directory, self.artifact, revision, self.except, on_file, findings)
             }
         }
     }
@@ -81,8 +77,10 @@ impl Place<'_> {
     /// Compares names and sizes with the manifest. Returns how each file was seen, in the order of the manifest.
     pub fn first(&self, manifest: &Manifest, findings: &mut Findings) -> Looked {
         let files = manifest.files();
-        let mut seen = vec![None; files.len()];
-        let mut places = vec![Box::<str>::default(); if self.moves() { files.len() } else { 0 }];
+        let mut seen = vec![false; files.len()];
+        let mut prints = vec![Fingerprint::default(); files.len()];
+        let mut places = Texts::empty(if self.moves() { files.len() } else { 0 });
+        let (mut bounds, mut fits) = (Bounds::default(), true);
         // Some files too many are kept back: each may be a missing one under another name.
         let mut extra: Vec<(String, String, u64)> = Vec::new();
         let mut on_file = |path: &str, place: &str, inode: &Inode, findings: &mut Findings| {
@@ -92,18 +90,25 @@ impl Place<'_> {
                 }
                 return findings.add(self.extra(path));
             };
-            seen[index] = Some(self.prints.of(inode));
-            if let Some(slot) = places.get_mut(index) {
-                *slot = place.into();
+            if self.moves() {
+                if let Err(error) = bounds.add(path.len() + place.len(), 1) {
+                    if std::mem::replace(&mut fits, false) {
+                        findings.add(self.finding(Reason::ManifestInvalid, path, error.to_string()));
+                    }
+                    return;
+                }
+                places.set(index, place);
             }
+            seen[index] = true;
+            prints[index] = self.prints.of(inode);
             let (size, expected) = (inode.size, files.at(index).size);
             if size != expected {
                 let detail = format!("it has {size} bytes, the manifest says {expected}");
                 findings.add(self.finding(Reason::SizeMismatch, path, detail));
             }
         };
-        let complete = self.walk(&mut on_file, findings);
-        let missing = files.iter().enumerate().filter(|(index, _)| complete && seen[*index].is_none());
+        let complete = self.walk(&mut on_file, findings) && fits;
+        let missing = files.iter().enumerate().filter(|(index, _)| complete && !seen[*index]);
         for (index, file) in missing {
             match extra.iter().position(|(_, place, size)| *size == file.size && self.holds(place, manifest, index)) {
                 Some(at) => findings.add(self.renamed(file.path, &extra.remove(at).0)),
@@ -114,7 +119,7 @@ impl Place<'_> {
             }
         }
         extra.iter().for_each(|(path, ..)| findings.add(self.extra(path)));
-        Looked::new(seen.into_iter().map(Option::unwrap_or_default).collect(), places)
+        Looked::new(prints, places)
     }
 
     fn extra(&self, path: &str) -> Finding {

@@ -27,6 +27,7 @@ pub mod shards;
 pub mod signed;
 pub mod store;
 pub mod subtree;
+mod texts;
 pub mod transcript;
 pub mod walk;
 

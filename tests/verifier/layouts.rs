@@ -105,6 +105,33 @@ pub fn cache() -> Cache {
     cache
 }
 
+/// Where a file is takes memory as well as its name.
+#[test]
+fn paths_of_blobs_count_for_the_paths_that_a_manifest_may_have() {
+    let mut cache = cache();
+    let blob = format!("blobs/{}aa", format!("{}/", "x".repeat(250)).repeat(15));
+    fs::create_dir_all(cache.path(&blob).parent().unwrap()).unwrap();
+    fs::write(cache.path(&blob), "{}").unwrap();
+    let names: Vec<_> = (0..2400).map(|number| format!("file-{number:04}")).collect();
+    names[1..].iter().for_each(|name| cache.link("../../blobs/aa", name));
+    cache.link(&format!("../../{blob}"), &names[0]);
+    cache.pin(vec![]);
+    assert_eq!(cache.findings(), []);
+    for name in &names[1..] {
+        fs::remove_file(cache.snapshot(name)).unwrap();
+        cache.link(&format!("../../{blob}"), name);
+    }
+    let found = cache.findings();
+    assert!(matches!(found.as_slice(), [(Reason::ManifestInvalid, _)]), "{found:?}");
+    let args = DigestArgs {
+        path: cache.target.path.clone(),
+        layout: cache.target.layout.clone(),
+        ..digest_args(cache.dir.path())
+    };
+    let refused = digest("t", &args, &mut Progress::silent()).unwrap_err();
+    assert!(refused.counts().contains_key(&Reason::TooManyFiles), "{refused:?}");
+}
+
 #[test]
 fn one_revision_with_its_refs_locks_and_marks_is_verified() {
     assert_eq!(cache().findings(), []);

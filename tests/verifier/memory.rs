@@ -1,20 +1,23 @@
 //! How much memory the program takes, as the kernel counts it.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use weightlock::verifier::finding::exit;
 use weightlock::verifier::manifest::{DEFAULT_PATH, Manifest};
 use weightlock::verifier::oms::bundle::MAX_KEYLESS_BYTES;
 
 use crate::bundles::{statement, with_key};
 use crate::signatures::{FILES, model, statement_of};
-use crate::sigstore::{IDENTITY, ISSUER, Instance, Making};
+use crate::sigstore::{IDENTITY, ISSUER, Instance, Making, hex};
 use crate::volume::*;
 
+const REVISION: &str = "0123456789abcdef0123456789abcdef01234567";
 const BUNDLE: &str = "model.sig";
 const LIMIT: usize = MAX_KEYLESS_BYTES as usize;
 
@@ -26,6 +29,22 @@ fn many(root: &Path, files: usize) {
             fs::create_dir_all(&directory).unwrap();
         }
         fs::write(directory.join(format!("model-{number:07}-of-many.safetensors")), number.to_le_bytes()).unwrap();
+    }
+}
+
+/// The same as a cache of Hugging Face.
+fn many_in_cache(root: &Path, files: usize) {
+    let snapshot = root.join("snapshots").join(REVISION);
+    fs::create_dir_all(root.join("blobs")).unwrap();
+    for number in 0..files {
+        let directory = snapshot.join(format!("shard-{:04}/layer", number / 1000));
+        if number % 1000 == 0 {
+            fs::create_dir_all(&directory).unwrap();
+        }
+        let blob = format!("blobs/{}", hex(&Sha256::digest(number.to_le_bytes())));
+        fs::write(root.join(&blob), number.to_le_bytes()).unwrap();
+        let name = directory.join(format!("model-{number:07}-of-many.safetensors"));
+        symlink(Path::new("../../../..").join(blob), name).unwrap();
     }
 }
 
@@ -97,6 +116,28 @@ fn memory_is_bounded_at_any_size_and_any_number_of_threads() {
     // The larger bundle has 6 MiB, the smaller one a twentieth of it.
     let [_, verified, signed, _] = [0, 1, 2, 3].map(|at| many[at].saturating_sub(few[at]));
     assert!(signed <= verified + 3 * MIB, "{} KiB with a signature, {} KiB without", signed >> 10, verified >> 10);
+}
+
+/// Peaks of making the manifest of a cache, and of verifying it.
+fn peaks_of_cache(files: usize) -> [u64; 2] {
+    let dir = tempfile::tempdir().unwrap();
+    many_in_cache(dir.path(), files);
+    let root = dir.path().to_str().unwrap();
+    let layout = ["--threads", "64", "--root", root, "--layout", "HuggingFaceCache", "--revision", REVISION];
+    let (log, made) = peak(&[["digest", "--write-manifest"].as_slice(), &layout].concat());
+    let digest = weightlock::verifier::transcript::read(&log).unwrap().0.digest;
+    let [threads, group] = [&layout[..2], &layout[2..]];
+    let verify = ["--artifact", "a", "--digest", &digest, "--manifest", DEFAULT_PATH];
+    [made, peak(&[threads, &verify, group].concat()).1]
+}
+
+#[test]
+fn caches_of_hugging_face_take_little_more() {
+    let [few, many] = [1_000, 11_000].map(peaks_of_cache);
+    for (few, many) in few.iter().zip(&many) {
+        let each = many.saturating_sub(*few) / 10_000;
+        assert!(*many <= 64 * MIB && each <= 350, "{} KiB, {each} bytes for each file", many >> 10);
+    }
 }
 
 /// The bundle of a keyless signature is held in memory, so it is limited.

@@ -203,10 +203,6 @@ fn outside(assessment: &Assessment<'_>, findings: &mut Findings) {
         hardening::rules(assessment, false, findings);
     }
     let Some(asked) = &assessment.gpu else { return };
-    // Operators of GPUs run there.
-    if assessment.world.settings.is_node_agent(assessment.namespace, assessment.pod.service_account()) {
-        return;
-    }
     let fact = format!("{asked} in namespace {:?}, which belongs to no environment.", assessment.namespace);
     let remedy = "run it in a namespace of a WeightEnvironment, or add the namespace to one.";
     match assessment.world.settings.gpu_pods_outside {

@@ -371,8 +371,8 @@ pub(super) fn describe(rule: Rule) -> &'static Description {
         Rule::GpuPodOutside => &Description {
             id: "WL-501",
             title: "GPU pod outside every environment",
-            summary: "A pod asks for a GPU in a namespace of no environment, or gets one without a request: by a variable of its containers (NVIDIA_VISIBLE_DEVICES, AMD_VISIBLE_DEVICES, HABANA_VISIBLE_DEVICES), a runtime class of a vendor (nvidia, nvidia-cdi, nvidia-legacy, amd, habana) or an annotation of the Container Device Interface (cdi.k8s.io/…). Service accounts that the chart's nodeAgents lists may. The installation says whether that is allowed, warned of or refused (gpuPodsOutsideEnvironments).",
-            remedy: "Run it in a namespace of a WeightEnvironment, or add the namespace to one. For one that needs no GPU: remove what gives it one, or set the variable to void.",
+            summary: "A pod asks for a GPU in a namespace of no environment. The installation says whether that is allowed, warned of or refused (gpuPodsOutsideEnvironments).",
+            remedy: "Run it in a namespace of a WeightEnvironment, or add the namespace to one.",
             example: "resources.limits: {nvidia.com/gpu: 1} in a namespace of no environment",
             rings: &[Ring::ApiServer],
             aspect: Aspect::Always,

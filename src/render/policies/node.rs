@@ -22,12 +22,13 @@ pub fn pods(settings: &Settings) -> Policy {
             "has({of}.windowsOptions) && has({of}.windowsOptions.hostProcess) && {of}.windowsOptions.hostProcess == true"
         )
     };
+    let agents: Vec<String> = settings.node_agents.iter().map(ToString::to_string).collect();
     let variables = vec![
         (
             "account",
-            cel::account().to_string(),
+            "request.namespace + '/' + (has(object.spec.serviceAccountName) && object.spec.serviceAccountName != '' ? object.spec.serviceAccountName : 'default')".to_string(),
         ),
-        ("agent", format!("variables.account in {}", cel::literals(settings.node_agents.iter().map(ToString::to_string)))),
+        ("agent", format!("variables.account in {}", literals(agents.iter().map(String::as_str)))),
         ("pod", security("object.spec")),
         ("containers", ["containers", "initContainers", "ephemeralContainers"].map(containers).join(" + ")),
         (
@@ -41,7 +42,7 @@ pub fn pods(settings: &Settings) -> Policy {
             "capabilities",
             format!(
                 "{} + ({} ? [{}] : [])",
-                cel::literals(CAPABILITIES.iter().copied()),
+                literals(CAPABILITIES.iter().copied()),
                 is_true("hostNetwork"),
                 cel::literal(NETWORK_CAPABILITY)
             ),
@@ -129,7 +130,7 @@ pub fn volumes(settings: &Settings) -> Policy {
                 "asked",
                 format!(
                     "!(variables.destination in {}) && (request.operation == 'CREATE' || (has(object.spec.claimRef) && (!has(oldObject.spec.claimRef) || object.spec.claimRef != oldObject.spec.claimRef)))",
-                    cel::literals(namespaces)
+                    literals(namespaces)
                 ),
             ),
             ("name", "has(object.metadata.name) ? object.metadata.name : object.metadata.generateName".into()),
@@ -162,7 +163,7 @@ fn overlap(path: &str, directory: &str) -> String {
 
 /// Whether a canonical path reaches a directory of the node.
 fn reaches(path: &str) -> String {
-    let spared = cel::literals(HARMLESS.iter().chain(VOLUMES).copied());
+    let spared = literals(HARMLESS.iter().chain(VOLUMES).copied());
     format!(
         "{}.exists(d, {}) && !{spared}.exists(s, {path} == s || {path}.startsWith(s + '/'))",
         directories(),
@@ -180,5 +181,11 @@ fn reached(path: &str) -> String {
 }
 
 fn directories() -> String {
-    cel::literals(DIRECTORIES.iter().copied())
+    literals(DIRECTORIES.iter().copied())
+}
+
+/// A list of texts, as a CEL literal.
+fn literals<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    let texts: Vec<String> = texts.into_iter().map(cel::literal).collect();
+    format!("[{}]", texts.join(", "))
 }

@@ -8,7 +8,7 @@ pub const MAX_BYTES: u64 = 256 << 20;
 pub const MAX_FILES: usize = 1_000_000;
 /// Most bytes that the paths of a manifest may add up to: so many, and so many more for each file. It bounds the memory that
 /// a manifest takes.
-pub const MAX_PATHS_BYTES: (u64, u64) = (8 << 20, 100);
+pub const MAX_PATHS_BYTES: (u64, u64) = (8 << 20, 80);
 /// Fewest bytes of a shard.
 pub const MIN_SHARD_BYTES: u64 = 1 << 20;
 /// Most bytes of a shard.

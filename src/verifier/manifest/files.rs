@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::super::texts::Texts;
 use super::{Bounds, ManifestError};
 
 /// One file. Its digests are kept apart, since files with one of 32 bytes and with thousands of 64 bytes shall take no more
@@ -14,19 +15,12 @@ pub struct File<'a> {
     pub size: u64,
 }
 
-/// Files in any order, in bounds. Their paths are one text: an allocation for each would take half as much again.
+/// Files in any order, in bounds.
 #[derive(Clone, Default)]
 pub struct Files {
-    text: String,
-    entries: Vec<Entry>,
+    paths: Texts,
+    sizes: Vec<u64>,
     bounds: Bounds,
-}
-
-#[derive(Clone, Copy)]
-struct Entry {
-    size: u64,
-    start: u32,
-    length: u32,
 }
 
 impl Files {
@@ -36,51 +30,48 @@ impl Files {
     /// If it is one too many, or paths are too long in all.
     pub fn push(&mut self, path: &str, size: u64, digests: u64) -> Result<(), ManifestError> {
         self.bounds.add(path.len(), digests)?;
-        // Within the bounds, the text is shorter than 2^32 bytes.
-        self.entries.push(Entry { size, start: self.text.len() as u32, length: path.len() as u32 });
-        self.text.push_str(path);
+        self.paths.push(path);
+        self.sizes.push(size);
         Ok(())
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.sizes.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.sizes.is_empty()
     }
 
     /// The one at this index.
     pub fn at(&self, index: usize) -> File<'_> {
-        self.file(&self.entries[index])
-    }
-
-    fn file(&self, Entry { size, start, length }: &Entry) -> File<'_> {
-        let start = *start as usize;
-        File { path: &self.text[start..start + *length as usize], size: *size }
+        File { path: self.paths.get(index).unwrap_or_default(), size: self.sizes[index] }
     }
 
     /// All of them.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = File<'_>> {
-        self.entries.iter().map(|entry| self.file(entry))
+        self.paths.iter().zip(&self.sizes).map(|(path, size)| File { path, size: *size })
     }
 
     /// Sorts them by the bytes of their paths. Returns for each where it was, unless they were sorted before.
     pub fn sort(&mut self) -> Option<Vec<u32>> {
-        if self.iter().is_sorted_by(|a, b| a.path <= b.path) {
+        if self.paths.iter().is_sorted() {
             return None;
         }
         let mut order: Vec<u32> = (0..).take(self.len()).collect();
-        order.sort_unstable_by(|a, b| self.at(*a as usize).path.cmp(self.at(*b as usize).path));
-        rearrange(order.clone(), &mut |one, other| self.entries.swap(one, other));
+        order.sort_unstable_by_key(|index| self.at(*index as usize).path);
+        rearrange(order.clone(), &mut |one, other| {
+            self.paths.swap(one, other);
+            self.sizes.swap(one, other);
+        });
         Some(order)
     }
 
     /// Index of the file with that path, if they are sorted.
     pub fn find(&self, path: &str) -> Option<usize> {
-        self.entries.binary_search_by(|entry| self.file(entry).path.cmp(path)).ok()
+        self.paths.find(path)
     }
 }
 
