@@ -35,6 +35,36 @@ async fn weights_are_known_under_every_declared_name_of_their_storage() {
     .await;
 }
 
+/// A pod that is older than the declaration, in a namespace where the weights are not permitted, is named until it is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_holds_weights_elsewhere_is_named() {
+    scenario("contained", |s| async move {
+        let (inside, outside) = (s.namespace("in", &["vllm"]).await, s.namespace("out", &[]).await);
+        let weights = s.weights(&inside, "w", &[("model.safetensors", b"x")]).await;
+        let volume = format!("{}-old", s.id);
+        s.volume(&volume, &weights.node_path, Some((&outside, "old"))).await.unwrap();
+        s.claim(&outside, "old", &volume).await.unwrap();
+        let mut old = plain_pod(&outside, "old");
+        old["spec"]["volumes"] = json!([{"name": "w", "persistentVolumeClaim": {"claimName": "old"}}]);
+        s.create(old).await.unwrap();
+        s.phase(&outside, "old", "Running").await;
+        s.create(environment(&s.id, &inside, &["vllm"])).await.unwrap();
+        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
+        s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
+        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
+        s.create(model_server(&inside, "server", "vllm", "w")).await.unwrap();
+        s.phase(&inside, "server", "Running").await;
+
+        let (reason, message) = s.condition("WeightArtifact", &s.id, "Contained", "False").await;
+        assert_eq!(reason, "HeldElsewhere");
+        assert!(message.contains(&format!("pod {outside}/old")), "{message}");
+        assert!(!message.contains(&format!("pod {inside}/server")), "{message}");
+        s.delete("v1", "Pod", Some(&outside), "old").await;
+        s.condition("WeightArtifact", &s.id, "Contained", "True").await;
+    })
+    .await;
+}
+
 /// An image that is registered weights is known by its repository and its digest, and none may be named by its ID then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn images_that_are_weights_run_only_where_they_are_permitted() {

@@ -8,6 +8,7 @@ use super::{
     Context, Next,
     apply::{Applied, ObjectId},
     conditions::{self, Wanted},
+    elsewhere,
     error::ReconcileError,
     events,
     manifests::{self, Brought},
@@ -55,6 +56,7 @@ pub async fn reconcile(context: &Context, name: &str) -> Result<Next, ReconcileE
     context.writer.patch_status(&current, &status).await?;
     let reference = events::reference(&current);
     verification::tell(context, &reference, &holders).await?;
+    elsewhere::tell(context, &reference, &elsewhere::found(&context.world, &artifact, &holders)).await?;
     tampering::handle(context, &artifact, &reference, &holders).await?;
     match brought {
         Some(Brought { error: Some(error), .. }) => Err(error),
@@ -83,6 +85,7 @@ fn status(
         enforced(index_plan::enforced(world, artifact), context.in_force.artifact(&artifact.name)),
         verified(artifact, &verifications),
         tampering::condition(world, artifact),
+        elsewhere::condition(&elsewhere::found(world, artifact, holders)),
     ];
     wanted.extend(brought.map(|brought| brought.condition.clone()));
     wanted.push(ready(&wanted, &absent, left));

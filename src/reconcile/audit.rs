@@ -17,17 +17,17 @@ use crate::{
     domain::{Operation, Request, User, World, admission, consumers, world::Environment},
 };
 
-/// What was told of each pod, by its UID. Cheap to clone.
+/// What was told of each pod, by its UID, or by that and what else it is about after a slash. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Told(Arc<Mutex<BTreeMap<String, String>>>);
 
 impl Told {
     /// Whether this text was not the last one told of the pod.
-    fn is_news(&self, uid: &str, note: &str) -> bool {
+    pub fn is_news(&self, uid: &str, note: &str) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).map(String::as_str) != Some(note)
     }
 
-    fn insert(&self, uid: String, note: String) {
+    pub fn insert(&self, uid: String, note: String) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, note);
     }
 
@@ -36,7 +36,7 @@ impl Told {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !told.is_empty() {
             let there: BTreeSet<&str> = world.pods.values().map(|pod| text(pod, "/metadata/uid")).collect();
-            told.retain(|uid, _| there.contains(uid.as_str()));
+            told.retain(|key, _| key.split('/').next().is_some_and(|uid| there.contains(uid)));
         }
     }
 }

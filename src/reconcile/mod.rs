@@ -9,7 +9,8 @@ mod audit;
 pub mod certificate;
 pub mod conditions;
 mod drift;
-pub mod environment;
+pub mod elsewhere;
+mod environment;
 mod environment_status;
 pub mod error;
 pub mod events;
@@ -93,6 +94,8 @@ struct Memory {
     verified: verification::Reported,
     /// Pods of environments in Audit.
     audited: audit::Told,
+    /// Pods that hold weights where they are not permitted: UID and artifact.
+    elsewhere: audit::Told,
     /// Manifests that are brought to pods.
     manifests: manifests::Known,
 }
@@ -199,6 +202,7 @@ async fn reconcile(index: Index, observed: Observed, writer: apply::Writer, metr
             last = Some(world.clone());
             let context = Context::new(&writer, world, &observed, &memory);
             memory.audited.retain(&context.world);
+            memory.elsewhere.retain(&context.world);
             round(&context, &mut schedule, only_pods, metrics).await;
         }
         let due = schedule.next().map(tokio::time::Instant::from_std);
