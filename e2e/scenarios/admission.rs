@@ -137,6 +137,38 @@ async fn gpu_pods_mount_only_registered_artifacts() {
     .await;
 }
 
+/// A GPU that no scheduler gave counts like one that was asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gpu_without_a_request_counts() {
+    scenario("gpu-unasked", |s| async move {
+        let (inside, outside) = (s.inference().await, s.namespace("out", &[]).await);
+        let unknown = s.weights(&inside, "unknown", &[("model.safetensors", b"?")]).await;
+        let with = |namespace: &str, name: &str, devices: &str| {
+            let mut pod = plain_pod(namespace, name);
+            pod["spec"]["containers"][0]["env"] = json!([{"name": "NVIDIA_VISIBLE_DEVICES", "value": devices}]);
+            pod
+        };
+        let reading = |name: &str, devices: &str| {
+            let mut pod = with(&inside, name, devices);
+            pod["spec"]["serviceAccountName"] = json!("vllm");
+            pod["spec"]["volumes"] =
+                json!([{"name": "w", "persistentVolumeClaim": {"claimName": unknown.claim, "readOnly": true}}]);
+            pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "w", "mountPath": "/w", "readOnly": true}]);
+            pod
+        };
+        assert_names(&s.refused(reading("gpu", "all")).await, "WL-120", &["unknown", "asks for a GPU"]);
+        s.create(reading("plain", "void")).await.unwrap();
+        s.phase(&inside, "plain", "Running").await;
+        for (devices, warned) in [("all", true), ("void", false)] {
+            let pod = with(&outside, &format!("gpu-{devices}"), devices).to_string();
+            let ran = kubectl_with(&["create", "--dry-run=server", "-f", "-"], &pod).await;
+            assert_eq!(ran.stderr.contains("WL-501"), warned, "{devices}: {ran:?}");
+            ran.success();
+        }
+    })
+    .await;
+}
+
 /// A volume type that Weightlock does not know is refused inside an environment and ignored outside.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_way_out_through_a_writable_volume_is_closed() {

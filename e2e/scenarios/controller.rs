@@ -18,7 +18,19 @@ async fn drift_is_repaired_and_foreign_policies_stay() {
         let first = policy(s.clone(), ns.clone()).await.unwrap();
         s.create(json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "theirs", "namespace": ns},
             "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}})).await.unwrap();
-        s.delete("networking.k8s.io/v1", "NetworkPolicy", Some(&ns), deny).await;
+        // Nobody else may; a part of the cluster itself may, so that namespaces can go.
+        let deletion = ["delete", "networkpolicy", "-n", &ns, deny, "--dry-run=server"];
+        let refused = eventually("the API server to know whom to guard", SOON, || async {
+            let ran = kubectl(&deletion).await;
+            if ran.ok { Err(ran.stdout) } else { Ok(ran.stderr) }
+        })
+        .await;
+        assert_names(&refused, "WL-602", &[deny, "is changed by the controller only"]);
+        let narrower = json!({"spec": {"policyTypes": ["Ingress"]}});
+        let refused = s.patch("networking.k8s.io/v1", "NetworkPolicy", Some(&ns), deny, narrower).await.unwrap_err();
+        assert_names(&refused.to_string(), "WL-602", &[deny]);
+        let collector = ["--as", "system:serviceaccount:kube-system:generic-garbage-collector", "--as-group", "system:masters", "-n", &ns];
+        kubectl(&[&["delete", "networkpolicy", deny], &collector[..]].concat()).await.success();
         eventually("the deleted policy to be back", Duration::from_secs(20), || async {
             match policy(s.clone(), ns.clone()).await {
                 Ok(p) if p.metadata.uid != first.metadata.uid => Ok(()),
@@ -26,7 +38,8 @@ async fn drift_is_repaired_and_foreign_policies_stay() {
             }
         })
         .await;
-        s.patch("networking.k8s.io/v1", "NetworkPolicy", Some(&ns), deny, json!({"spec": {"policyTypes": ["Ingress"]}})).await.unwrap();
+        let change = ["patch", "networkpolicy", deny, "--type=merge", "-p", r#"{"spec":{"policyTypes":["Ingress"]}}"#];
+        kubectl(&[&change[..], &collector[..]].concat()).await.success();
         eventually("the changed policy to be mended", Duration::from_secs(20), || async {
             let p = policy(s.clone(), ns.clone()).await.map_err(|e| e.to_string())?;
             if p.data["spec"]["policyTypes"] == json!(["Ingress", "Egress"]) { Ok(()) } else { Err(p.data["spec"].to_string()) }

@@ -114,3 +114,54 @@ async fn the_bandwidth_annotation_is_set_and_not_called_proof() {
     })
     .await;
 }
+
+/// Policies add up, so one of a tenant may allow what is declared and nothing else, of whichever kind it is. What was there
+/// before is named in status.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_of_a_tenant_opens_nothing_that_is_not_declared() {
+    scenario("tenant-policy", |s| async move {
+        let (ns, store) = (s.namespace("in", &[]).await, s.namespace("store", &[]).await);
+        for name in ["store", "other"] {
+            s.create(plain_pod(&store, name)).await.unwrap();
+        }
+        let policy = |namespace: &str, name: &str, spec: serde_json::Value| {
+            json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+                "metadata": {"name": name, "namespace": namespace}, "spec": spec})
+        };
+        let open = || json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": [{}]});
+        let to = |app: &str, port: u16| {
+            json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": [{
+                "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": store}},
+                    "podSelector": {"matchLabels": {"app": app}}}],
+                "ports": [{"port": port}]}]})
+        };
+        s.create(policy(&ns, "before", open())).await.unwrap();
+        let mut env = environment(&s.id, &ns, &["*"]);
+        env["spec"]["network"] = json!({"egress": [{"name": "store",
+            "to": {"pods": {"namespace": store, "labels": {"app": "store"}}}, "ports": [{"protocol": "TCP", "port": 8080}]}]});
+        s.create(env).await.unwrap();
+        let (reason, message) = s.condition("WeightEnvironment", &s.id, "NetworkContained", "False").await;
+        assert_eq!(reason, "UndeclaredOpening", "{message}");
+        assert!(message.contains(&format!("{ns}/before: spec.egress[0]: without \"to\" it is for everyone")), "{message}");
+        s.delete("networking.k8s.io/v1", "NetworkPolicy", Some(&ns), "before").await;
+        s.condition("WeightEnvironment", &s.id, "NetworkContained", "True").await;
+        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
+
+        assert_names(&s.refused(policy(&ns, "open", open())).await, "WL-701", &["spec.egress[0]", "everyone"]);
+        assert_names(&s.refused(policy(&ns, "other", to("other", 8080))).await, "WL-701", &["app=other", "is not declared"]);
+        let cilium = json!({"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy",
+            "metadata": {"name": "open", "namespace": ns}, "spec": {"endpointSelector": {}, "egress": [{"toEntities": ["all"]}]}});
+        assert_names(&s.refused(cilium).await, "WL-701", &["toEntities"]);
+        s.create(policy(&ns, "same", to("store", 8080))).await.unwrap();
+        let wider = json!({"spec": to("store", 8081)});
+        let refused = s.patch("networking.k8s.io/v1", "NetworkPolicy", Some(&ns), "same", wider).await.unwrap_err().to_string();
+        assert_names(&refused, "WL-701", &["TCP 8081"]);
+        // The neighbour that is in no environment writes what it likes.
+        s.create(policy(&store, "open", open())).await.unwrap();
+
+        let (allowed, other) = (address(&s, &store, "store").await, address(&s, &store, "other").await);
+        assert_eq!(attempt(&s, &ns, "to-store", &format!("{allowed}:8080")).await, "Succeeded");
+        assert_eq!(attempt(&s, &ns, "to-other", &format!("{other}:8080")).await, "Failed");
+    })
+    .await;
+}

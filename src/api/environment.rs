@@ -368,7 +368,7 @@ pub struct WeightEnvironmentStatus {
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["namespace".to_string()]))]
     pub members: Vec<MemberStatus>,
-    /// Accepted, AdmissionEnforced, NetworkPoliciesApplied, EgressLimited, Contested, Ready.
+    /// Accepted, AdmissionEnforced, NetworkPoliciesApplied, NetworkContained, EgressLimited, RightsPastAdmission, Contested, Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]

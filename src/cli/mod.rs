@@ -4,6 +4,7 @@
 //! Exit codes: 0 for yes, 1 for "refused", 2 for an error; `digest` and `verify` have those of the verifier
 //! ([`crate::verifier::finding::exit`]).
 
+pub mod access;
 pub mod audit;
 pub mod check;
 pub mod clear;
@@ -48,6 +49,8 @@ enum Command {
     Impact(impact::ImpactArgs),
     /// Say which running pods reach their node without being its agents. Exit code: 0 none, 1 some, 2 error.
     Audit(audit::AuditArgs),
+    /// Say who could reach the weights of environments past admission, by what RBAC grants.
+    Access(access::AccessArgs),
     /// Explain a rule, or list all of them.
     Explain {
         /// The rule, such as WL-101.
@@ -90,6 +93,7 @@ pub async fn run(cli: &Cli, console: &mut Console<'_>) -> Result<u8, CliError> {
         }
         Command::Impact(args) => impact::run(args, &cli.connection, console.out).await.map(refused),
         Command::Audit(args) => audit::run(args, &cli.connection, console.out).await.map(refused),
+        Command::Access(args) => access::run(args, &cli.connection, console.out).await.map(|()| 0),
         Command::Explain { rule } => {
             console.out.write_all(explain::explain(rule.as_deref())?.as_bytes())?;
             Ok(0)

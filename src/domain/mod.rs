@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, a file, the environment or the network, and nothing panics on any input. What cannot be
 //! decided is a violation, never an allowance.
 
+pub mod access;
 pub mod admission;
 pub mod backend;
 pub mod carrier;

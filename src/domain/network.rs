@@ -3,10 +3,27 @@
 //! Each rule is one side of a connection. If both ends are environments, both must declare it: the default deny of the
 //! other side holds until its own rule allows the connection.
 
+mod calico;
+mod cilium;
+mod foreign;
+#[cfg(test)]
+mod foreign_tests;
+mod opening;
+
 use std::collections::BTreeMap;
 
+pub use foreign::{Kind, POLICIES, excess};
+pub use opening::Excess;
+
 use super::{World, lookup::Membership, world::Environment};
-use crate::api::{Dns, Mode, Peer, Port};
+use crate::api::{Dns, Mode, Peer, Port, Protocol};
+
+/// Label by which the API server names each namespace. Nobody can set it to another value.
+pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+/// Namespace and label of the cluster's DNS pods.
+const DNS_PODS: (&str, &str, &str) = ("kube-system", "k8s-app", "kube-dns");
+/// Address on which a node-local DNS cache listens, where there is one.
+const NODE_LOCAL_DNS: &str = "169.254.20.10/32";
 
 /// The policies of one environment, and what of its declaration has no effect now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -120,6 +137,28 @@ pub fn plan(world: &World, environment: &str) -> Result<NetworkPlan, PlanError> 
             accepted(world, environment).map(|namespace| (namespace.to_string(), allowances.clone())).collect();
     }
     Ok(plan)
+}
+
+/// What is declared for each namespace of an environment, whether or not policies are written for it.
+///
+/// # Errors
+/// If it cannot be computed.
+pub fn declared(world: &World, environment: &Environment) -> Result<Vec<Allowance>, PlanError> {
+    allowances(world, environment, &mut Vec::new())
+}
+
+/// Who resolves names: the cluster's DNS pods, and a cache on the node.
+pub fn dns_peers() -> [PlannedPeer; 2] {
+    let (namespace, label, value) = DNS_PODS;
+    [
+        PlannedPeer::Pods { namespace: namespace.into(), labels: BTreeMap::from([(label.into(), value.into())]) },
+        PlannedPeer::Cidr(NODE_LOCAL_DNS.into()),
+    ]
+}
+
+/// The ports on which names are resolved.
+pub fn dns_ports() -> [Port; 2] {
+    [Protocol::UDP, Protocol::TCP].map(|protocol| Port { protocol, port: 53, end_port: None })
 }
 
 /// The namespaces that are members of an environment now, by UID and without a rival claim.

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::network::POLICIES;
+
 /// Most pods of a StatefulSet that are looked at one by one.
 const MAX_ORDINALS: u64 = 64;
 /// How deep templates are looked for in objects of kinds that are not known.
@@ -10,6 +12,8 @@ const MAX_DEPTH: usize = 16;
 /// Something that would be made and is decided on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Subject {
+    /// API group of the resource that would be made; empty for the core group.
+    pub group: &'static str,
     /// The resource that would be made, such as `pods`.
     pub resource: &'static str,
     /// Kind of the object that was given.
@@ -32,6 +36,7 @@ impl Subject {
             fields.remove("status");
         }
         Self {
+            group: "",
             resource: "pods",
             kind: "Pod".into(),
             namespace: namespace.into(),
@@ -51,6 +56,7 @@ pub fn subjects(object: &Value, namespace: &str) -> Result<Vec<Subject>, String>
     let kind = text("/kind");
     let named = text("/metadata/namespace");
     let base = Subject {
+        group: "",
         resource: "pods",
         kind: kind.into(),
         namespace: if named.is_empty() { namespace } else { named }.into(),
@@ -66,6 +72,14 @@ pub fn subjects(object: &Value, namespace: &str) -> Result<Vec<Subject>, String>
         ("", "PersistentVolume") => {
             let volume = Subject { resource: "persistentvolumes", namespace: String::new(), ..base };
             return Ok(vec![Subject { object: object.clone(), ..volume }]);
+        }
+        (group, "NetworkPolicy" | "CiliumNetworkPolicy") => {
+            let resource = if kind == "NetworkPolicy" { "networkpolicies" } else { "ciliumnetworkpolicies" };
+            let policy = POLICIES.iter().find(|policy| **policy == (group, resource));
+            return Ok(policy
+                .map(|(group, resource)| itself(Subject { group, resource, ..base }, object))
+                .into_iter()
+                .collect());
         }
         ("", "PodTemplate") => "/template",
         ("", "ReplicationController")

@@ -35,6 +35,9 @@ pub struct World {
     pub pods: BTreeMap<(String, String), std::sync::Arc<serde_json::Value>>,
 }
 
+/// Name of the service account that the controller runs under, in the namespace of the installation.
+pub const CONTROLLER_SERVICE_ACCOUNT: &str = "weightlock-controller";
+
 /// Settings of the installation, from the chart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -84,6 +87,11 @@ impl std::fmt::Display for NodeAgent {
 }
 
 impl Settings {
+    /// User name of the controller.
+    pub fn controller(&self) -> String {
+        format!("system:serviceaccount:{}:{CONTROLLER_SERVICE_ACCOUNT}", self.own_namespace)
+    }
+
     /// The namespaces of the cluster's own pods and of ours. What is asked of all pods is not asked there.
     pub fn cluster_namespaces(&self) -> [&str; 2] {
         ["kube-system", &self.own_namespace]
@@ -126,6 +134,15 @@ pub const GPU_RESOURCES: [&str; 7] = [
     "aws.amazon.com/neuron",
     "habana.ai/gaudi",
 ];
+
+/// Variables by which container runtimes of NVIDIA, AMD and Gaudi give devices to a container that asks for none.
+pub const GPU_VARIABLES: [&str; 3] = ["NVIDIA_VISIBLE_DEVICES", "AMD_VISIBLE_DEVICES", "HABANA_VISIBLE_DEVICES"];
+/// Values of these variables that give no device.
+pub const NO_DEVICES: [&str; 3] = ["", "void", "none"];
+/// Runtime classes of those runtimes, by the names under which their operators install them.
+pub const GPU_RUNTIME_CLASSES: [&str; 5] = ["nvidia", "nvidia-cdi", "nvidia-legacy", "amd", "habana"];
+/// Annotations that begin with this give devices by the Container Device Interface.
+pub const DEVICE_ANNOTATIONS: &str = "cdi.k8s.io/";
 
 /// What becomes of a GPU pod outside every environment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     api::{MemberStatus, Mode, WeightEnvironment, WeightEnvironmentStatus},
     domain::{
+        access::Way,
         network::{self, NetworkPlan},
         world::Environment,
     },
@@ -35,7 +36,10 @@ const WAIT_FOR_PODS: Duration = Duration::from_secs(10);
 /// # Errors
 /// The first that occurred, after everything that could be done was done and status says what could not.
 pub async fn reconcile(context: &Context, name: &str) -> Result<Next, ReconcileError> {
-    let Some(object) = context.observed.environment(name) else { return Ok(None) };
+    let Some(object) = context.observed.environment(name) else {
+        context.access.forget(name, Way::ALL.map(Way::name));
+        return Ok(None);
+    };
     let current: WeightEnvironment = typed(&object)?;
     let environment = convert::environment(&object)
         .map_err(|reason| ReconcileError::Unreadable { object: ObjectId::of(&current), reason })?;
@@ -104,6 +108,8 @@ async fn pods_left(
 pub(super) struct Policies {
     /// The plan; `None` if it could not be computed.
     pub plan: Option<NetworkPlan>,
+    /// What policies of others allow beyond what is declared, each with the policy and the field.
+    pub undeclared: Vec<String>,
     /// What is wanted.
     pub wanted: Vec<ObjectId>,
     /// What a rival changed and is put back later.
@@ -156,8 +162,25 @@ async fn write_policies(context: &Context, environment: &Environment, members: &
     if let Err(error) = remove_policies(context, &environment.name, &wanted).await {
         outcome.fail(error);
     }
+    outcome.undeclared = undeclared(context, &plan, &wanted);
     outcome.plan = Some(plan);
     outcome
+}
+
+/// What the policies of others allow that is not declared. Admission refuses such; these were there before it was asked.
+fn undeclared(context: &Context, plan: &NetworkPlan, ours: &BTreeSet<(String, String)>) -> Vec<String> {
+    let mut found = Vec::new();
+    for (namespace, allowances) in &plan.namespaces {
+        for policy in context.observed.policies_in(namespace) {
+            let name = policy.metadata.name.clone().unwrap_or_default();
+            if ours.contains(&(namespace.clone(), name.clone())) {
+                continue;
+            }
+            let excess = network::excess(network::Kind::NetworkPolicy, &policy.data, namespace, allowances);
+            found.extend(excess.iter().map(|excess| format!("{namespace}/{name}: {}: {}", excess.at, excess.what)));
+        }
+    }
+    found
 }
 
 /// How objects name the environment they were written for.
@@ -197,8 +220,12 @@ fn status(
     let enforced = webhooks.map(|webhooks| {
         scope::enforced(&webhooks.data, accepted.iter().copied()).into_iter().map(String::from).collect()
     });
+    let could = context.observed.who_could(&context.world.settings, &accepted);
+    let counts = Way::ALL.map(|way| (way.name(), could.get(&way).map_or(0, BTreeSet::len)));
+    context.access.set(&environment.name, counts);
     let wanted = environment_status::conditions(&Findings {
         environment,
+        could,
         obstacles: &members.obstacles,
         accepted: &accepted,
         enforced: enforced.as_ref(),

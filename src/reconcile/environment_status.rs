@@ -9,7 +9,10 @@ use super::{
     members::{Obstacle, name_some},
     repair::Contest,
 };
-use crate::{api::Mode, domain::world::Environment};
+use crate::{
+    api::Mode,
+    domain::{Rule, access, world::Environment},
+};
 
 /// What a run of the recipe found.
 pub(super) struct Findings<'a> {
@@ -23,6 +26,8 @@ pub(super) struct Findings<'a> {
     pub indexed: bool,
     pub policies: &'a Policies,
     pub contests: Vec<Contest>,
+    /// Who could reach the weights past admission.
+    pub could: access::Could,
     /// Pods for which the deletion of the environment waits.
     pub left: &'a [String],
 }
@@ -33,7 +38,9 @@ pub(super) fn conditions(findings: &Findings<'_>) -> Vec<Wanted> {
         accepted(findings),
         admission(findings),
         network(findings),
+        contained(findings),
         egress(findings.environment),
+        past_admission(&findings.could),
         contested(&findings.contests),
     ];
     conditions.push(ready(findings, &conditions));
@@ -112,6 +119,29 @@ fn network(findings: &Findings<'_>) -> Wanted {
     Wanted::yes(KIND, "PeerMissing", format!("{written}. Rules that allow nothing now: {}.", gaps.join("; ")))
 }
 
+fn contained(findings: &Findings<'_>) -> Wanted {
+    const KIND: &str = "NetworkContained";
+    if findings.environment.modes.network == Mode::Audit {
+        return Wanted::no(
+            KIND,
+            "Audit",
+            "spec.modes.network is Audit: what policies of others allow is not compared.",
+        );
+    }
+    if findings.policies.plan.is_none() {
+        return Wanted::no(KIND, "CannotPlan", "There is no plan to compare policies of others with.");
+    }
+    let undeclared = &findings.policies.undeclared;
+    if undeclared.is_empty() {
+        return Wanted::yes(KIND, "Contained", "No NetworkPolicy of others allows more than is declared.");
+    }
+    let rule = Rule::UndeclaredOpening.id();
+    let remedy = "Remedy: declare it in spec.network, or delete these policies";
+    let text =
+        format!("[{rule}] NetworkPolicies of others allow more than is declared: {}. {remedy}.", name_some(undeclared));
+    Wanted::no(KIND, "UndeclaredOpening", text)
+}
+
 fn egress(environment: &Environment) -> Wanted {
     const KIND: &str = "EgressLimited";
     match (environment.egress_rate, environment.modes.egress) {
@@ -123,6 +153,23 @@ fn egress(environment: &Environment) -> Wanted {
             "Pods get the standard bandwidth annotation. It limits only where the network plugin heeds it, which is not tested, and it caps the rate, not the bytes.",
         ),
     }
+}
+
+/// For a person to look at; nothing waits for it, since every cluster has somebody who could.
+fn past_admission(could: &access::Could) -> Wanted {
+    const KIND: &str = "RightsPastAdmission";
+    if could.is_empty() {
+        return Wanted::no(KIND, "None", "No role lets anybody past admission, the cluster's own controllers apart.");
+    }
+    let ways: Vec<String> = could
+        .iter()
+        .map(|(way, who)| {
+            let who: Vec<String> = who.iter().cloned().collect();
+            format!("{}: {}", way.means(), name_some(&who))
+        })
+        .collect();
+    let text = format!("Who could {}. All of them: kubectl weightlock access.", ways.join("; who could "));
+    Wanted::yes(KIND, "Granted", text)
 }
 
 fn contested(contests: &[Contest]) -> Wanted {
@@ -162,6 +209,7 @@ fn ready(findings: &Findings<'_>, others: &[Wanted]) -> Wanted {
     let wanting = [
         (findings.environment.modes.admission, holds("AdmissionEnforced")),
         (findings.environment.modes.network, holds("NetworkPoliciesApplied")),
+        (findings.environment.modes.network, holds("NetworkContained")),
     ]
     .into_iter()
     .find_map(|(mode, condition)| condition.filter(|condition| mode == Mode::Enforce || condition.reason != "Audit"));

@@ -44,7 +44,7 @@ use crate::{
     runtime::{
         Process, RuntimeError,
         lease::Elector,
-        metrics::{Reconciles, Writes},
+        metrics::{Access, Reconciles, Writes},
     },
 };
 use error::ReconcileError;
@@ -83,6 +83,8 @@ pub struct Context {
     in_force: Arc<InForce>,
     /// What was told in events already.
     memory: Memory,
+    /// How many could reach the weights of an environment past admission.
+    access: Access,
     /// The pods of each artifact.
     holders: Arc<BTreeMap<String, Vec<(String, String)>>>,
 }
@@ -101,7 +103,7 @@ struct Memory {
 }
 
 impl Context {
-    fn new(writer: &apply::Writer, world: Arc<World>, observed: &Observed, memory: &Memory) -> Self {
+    fn new(writer: &apply::Writer, world: Arc<World>, observed: &Observed, memory: &Memory, access: &Access) -> Self {
         let mut holders: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
         for (key, pod) in &world.pods {
             for artifact in consumers::holdings(&world, pod).artifacts {
@@ -116,6 +118,7 @@ impl Context {
             in_force: Arc::new(in_force),
             observed: observed.clone(),
             memory: memory.clone(),
+            access: access.clone(),
             holders: Arc::new(holders),
         }
     }
@@ -139,6 +142,7 @@ pub async fn run(process: &Process, settings: Settings) -> Result<(), RuntimeErr
     let (index, watches) = Index::start(process.client.clone(), settings, Scope::Controller);
     let (observed, more_watches) = Observed::start(&process.client, &own_namespace);
     let (writes, reconciles) = (Writes::new(&process.metrics), Reconciles::new(&process.metrics));
+    let access = Access::new(&process.metrics);
     process.metrics.register(|registry| index.register(registry));
 
     // A follower keeps its caches warm, so that it can take over at once.
@@ -155,7 +159,7 @@ pub async fn run(process: &Process, settings: Settings) -> Result<(), RuntimeErr
             // Whichever comes first drops the others: no recipe goes on after the lease is lost.
             let lost = tokio::select! {
                 lost = leadership.keep() => Some(lost),
-                () = reconcile(index, observed, writer, &reconciles) => None,
+                () = reconcile(index, observed, writer, &access, &reconciles) => None,
                 () = process.shutdown.cancelled() => None,
             };
             leading.send_replace(false);
@@ -186,7 +190,7 @@ async fn report_readiness(process: Process, index: Index, observed: Observed) {
 }
 
 /// Runs rounds for ever: one after each change, and when a recipe asked for it.
-async fn reconcile(index: Index, observed: Observed, writer: apply::Writer, metrics: &Reconciles) {
+async fn reconcile(index: Index, observed: Observed, writer: apply::Writer, access: &Access, metrics: &Reconciles) {
     observed.ready().await;
     let (mut changed, mut objects_changed) = (index.changed(), observed.changed());
     let (mut schedule, memory) = (Schedule::default(), Memory::default());
@@ -200,7 +204,7 @@ async fn reconcile(index: Index, observed: Observed, writer: apply::Writer, metr
         if world.unsynced.is_empty() {
             let only_pods = only_pods && last.as_ref().is_some_and(|last| same_but_for_pods(last, &world));
             last = Some(world.clone());
-            let context = Context::new(&writer, world, &observed, &memory);
+            let context = Context::new(&writer, world, &observed, &memory, access);
             memory.audited.retain(&context.world);
             memory.elsewhere.retain(&context.world);
             round(&context, &mut schedule, only_pods, metrics).await;

@@ -20,6 +20,7 @@ use k8s_openapi::api::{
     },
     core::v1::{ConfigMap, Secret},
     networking::v1::NetworkPolicy,
+    rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
 };
 use kube::{
     Api, Client, Resource,
@@ -40,7 +41,7 @@ use super::{
 };
 use crate::{
     api::{WeightArtifact, WeightEnvironment, WeightIndex, WeightManifest},
-    domain::carrier,
+    domain::{access, carrier, world::Settings},
     render::{ENVIRONMENT_LABEL, MANAGED_BY},
 };
 
@@ -53,6 +54,12 @@ pub struct Observed {
     environments: Store<DynamicObject>,
     artifacts: Store<DynamicObject>,
     policies: Store<DynamicObject>,
+    /// Roles and ClusterRoles.
+    roles: [Store<DynamicObject>; 2],
+    /// Their bindings.
+    bindings: [Store<DynamicObject>; 2],
+    /// NetworkPolicies of everyone, ours among them.
+    all_policies: Store<DynamicObject>,
     webhooks: Store<DynamicObject>,
     /// Of these the metadata alone: their content may be large.
     manifests: Store<PartialObjectMeta<WeightManifest>>,
@@ -98,6 +105,10 @@ impl Observed {
         let environments = store(erase::<WeightEnvironment>(), watcher::Config::default());
         let artifacts = store(erase::<WeightArtifact>(), watcher::Config::default());
         let policies = store(erase::<NetworkPolicy>(), ours.clone());
+        let all_policies = store(erase::<NetworkPolicy>(), watcher::Config::default());
+        let all = watcher::Config::default;
+        let roles = [store(erase::<Role>(), all()), store(erase::<ClusterRole>(), all())];
+        let bindings = [store(erase::<RoleBinding>(), all()), store(erase::<ClusterRoleBinding>(), all())];
         let webhooks = store(erase::<ValidatingWebhookConfiguration>(), ours.clone());
         let ring = Ring {
             policies: store(erase::<ValidatingAdmissionPolicy>(), ours.clone()),
@@ -126,6 +137,9 @@ impl Observed {
             environments,
             artifacts,
             policies,
+            roles,
+            bindings,
+            all_policies,
             webhooks,
             manifests: manifest_store,
             manifest_maps: map_store,
@@ -195,6 +209,21 @@ impl Observed {
         found
     }
 
+    /// The NetworkPolicies in a namespace, of whomever they are, in the order of their names.
+    pub fn policies_in(&self, namespace: &str) -> Vec<Arc<DynamicObject>> {
+        let mut found = self.all_policies.state();
+        found.retain(|policy| policy.metadata.namespace.as_deref() == Some(namespace));
+        found.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        found
+    }
+
+    /// Who could reach the weights of an environment with these namespaces past admission.
+    pub fn who_could(&self, settings: &Settings, namespaces: &[&str]) -> access::Could {
+        let of = |stores: &[Store<DynamicObject>; 2]| stores.iter().flat_map(Store::state).collect::<Vec<_>>();
+        let (roles, bindings) = (of(&self.roles), of(&self.bindings));
+        access::who_could(&grants(&roles), &grants(&bindings), settings, namespaces)
+    }
+
     /// The UID of a WeightManifest.
     pub fn manifest(&self, name: &str) -> Option<String> {
         self.manifests.get(&ObjectRef::new(name))?.metadata.uid.clone()
@@ -235,6 +264,15 @@ where
         ),
         reason: error.to_string(),
     })
+}
+
+fn grants(objects: &[Arc<DynamicObject>]) -> Vec<access::Grant<'_>> {
+    let grants = objects.iter().map(|object| access::Grant {
+        namespace: object.metadata.namespace.as_deref().unwrap_or_default(),
+        name: object.metadata.name.as_deref().unwrap_or_default(),
+        content: &object.data,
+    });
+    grants.collect()
 }
 
 fn erase<K: Resource<DynamicType = ()>>() -> ApiResource {

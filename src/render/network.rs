@@ -17,20 +17,13 @@ use k8s_openapi::{
 
 use crate::{
     api::{Port, Protocol},
-    domain::network::{Allowance, Direction, NetworkPlan, PlannedPeer},
+    domain::network::{Allowance, Direction, NAMESPACE_NAME, NetworkPlan, PlannedPeer, dns_peers, dns_ports},
 };
 
 /// Name of the policy that denies all that no other allows.
 pub const DEFAULT_DENY: &str = "weightlock-default-deny";
 /// Name of the policy that allows name resolution.
 pub const DNS: &str = "weightlock-dns";
-/// Namespace and label of the cluster's DNS pods.
-const DNS_PODS: (&str, &str, &str) = ("kube-system", "k8s-app", "kube-dns");
-/// Address on which a node-local DNS cache listens, where there is one.
-const NODE_LOCAL_DNS: &str = "169.254.20.10/32";
-/// Label by which the API server names each namespace. Nobody can set it to another value.
-const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
-
 /// The policies of an environment, the default deny of each namespace first.
 pub fn policies(environment: &str, plan: &NetworkPlan) -> Vec<NetworkPolicy> {
     let mut policies = Vec::new();
@@ -38,7 +31,9 @@ pub fn policies(environment: &str, plan: &NetworkPlan) -> Vec<NetworkPolicy> {
         policies.push(policy(environment, namespace, DEFAULT_DENY, spec(None, None)));
         for allowance in allowances {
             policies.push(match allowance {
-                Allowance::Dns => policy(environment, namespace, DNS, dns()),
+                Allowance::Dns => {
+                    policy(environment, namespace, DNS, rule(Direction::Egress, &dns_peers(), &dns_ports()))
+                }
                 Allowance::Rule { direction, name, peers, ports } => {
                     let name = format!("weightlock-{}-{name}", direction.as_str());
                     policy(environment, namespace, &name, rule(*direction, peers, ports))
@@ -83,16 +78,6 @@ fn rule(direction: Direction, peers: &[PlannedPeer], ports: &[Port]) -> NetworkP
     }
 }
 
-fn dns() -> NetworkPolicySpec {
-    let (namespace, label, value) = DNS_PODS;
-    let peers = [
-        PlannedPeer::Pods { namespace: namespace.into(), labels: BTreeMap::from([(label.into(), value.into())]) },
-        PlannedPeer::Cidr(NODE_LOCAL_DNS.into()),
-    ];
-    let ports = [Protocol::UDP, Protocol::TCP].map(|protocol| Port { protocol, port: 53, end_port: None });
-    rule(Direction::Egress, &peers, &ports)
-}
-
 fn peer(peer: &PlannedPeer) -> NetworkPolicyPeer {
     let namespace = |name: &str| selector(BTreeMap::from([(NAMESPACE_NAME.into(), name.into())]));
     match peer {
@@ -131,6 +116,7 @@ fn port(port: &Port) -> NetworkPolicyPort {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::network::{Kind, excess};
 
     fn plan() -> NetworkPlan {
         let port = |protocol, port, end_port| Port { protocol, port, end_port };
@@ -184,6 +170,16 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         assert_eq!(files, names, "a recorded policy is no longer rendered");
+    }
+
+    /// A tenant may copy what is there.
+    #[test]
+    fn what_is_rendered_is_what_is_declared() {
+        let plan = plan();
+        for policy in policies("e", &plan) {
+            let value = serde_json::to_value(&policy).unwrap();
+            assert_eq!(excess(Kind::NetworkPolicy, &value, "serving-a", &plan.namespaces["serving-a"]), [], "{value}");
+        }
     }
 
     #[test]

@@ -9,7 +9,9 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 
+use crate::domain::network::POLICIES;
 use crate::domain::webhook_scope::WebhookScope;
+use crate::domain::world::CONTROLLER_SERVICE_ACCOUNT;
 
 /// Name of both configurations.
 pub const NAME: &str = "weightlock";
@@ -85,29 +87,41 @@ pub fn mutating(scope: &WebhookScope, target: &Target<'_>) -> MutatingWebhookCon
 
 /// The validating configuration. It has no webhook where there is no namespace.
 pub fn validating(scope: &WebhookScope, target: &Target<'_>) -> ValidatingWebhookConfiguration {
-    let webhook = |name: &str, path: &str, namespaces: &BTreeSet<String>, failure_policy: &str| ValidatingWebhook {
-        name: name.to_owned(),
-        client_config: client_config(target, path),
-        rules: Some(vec![
-            rule(&["CREATE", "UPDATE"], &["pods"]),
-            rule(&["UPDATE"], &["pods/ephemeralcontainers", "pods/resize"]),
-            rule(&["CONNECT"], &["pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "services/proxy"]),
-        ]),
-        namespace_selector: Some(selector(namespaces)),
-        match_conditions: Some(conditions()),
-        failure_policy: Some(failure_policy.to_owned()),
-        match_policy: Some("Equivalent".to_owned()),
-        side_effects: "None".to_owned(),
-        timeout_seconds: Some(TIMEOUT_SECONDS),
-        admission_review_versions: vec!["v1".to_owned()],
-        ..ValidatingWebhook::default()
-    };
+    let pods = vec![
+        rule(&["CREATE", "UPDATE"], &["pods"]),
+        rule(&["UPDATE"], &["pods/ephemeralcontainers", "pods/resize"]),
+        rule(&["CONNECT"], &["pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "services/proxy"]),
+    ];
+    let policies: Vec<_> = POLICIES
+        .iter()
+        .map(|(group, resource)| RuleWithOperations {
+            api_groups: Some(vec![(*group).to_owned()]),
+            api_versions: Some(vec!["*".to_owned()]),
+            ..rule(&["CREATE", "UPDATE"], &[resource])
+        })
+        .collect();
+    // One for each kind of object, so that each has conditions of its own.
+    let kinds = [("pods", pods, conditions()), ("network", policies, policy_conditions(target.namespace))];
     let mut webhooks = Vec::new();
-    if !scope.enforced.is_empty() {
-        webhooks.push(webhook("pods.weightlock.dev", VALIDATE, &scope.enforced, "Fail"));
-    }
-    if !scope.audited.is_empty() {
-        webhooks.push(webhook("pods.audit.weightlock.dev", AUDIT_VALIDATE, &scope.audited, "Ignore"));
+    for (infix, path, namespaces, failure_policy) in
+        [("", VALIDATE, &scope.enforced, "Fail"), (".audit", AUDIT_VALIDATE, &scope.audited, "Ignore")]
+    {
+        if namespaces.is_empty() {
+            continue;
+        }
+        webhooks.extend(kinds.iter().map(|(name, rules, conditions)| ValidatingWebhook {
+            name: format!("{name}{infix}.weightlock.dev"),
+            client_config: client_config(target, path),
+            rules: Some(rules.clone()),
+            namespace_selector: Some(selector(namespaces)),
+            match_conditions: Some(conditions.clone()),
+            failure_policy: Some(failure_policy.to_owned()),
+            match_policy: Some("Equivalent".to_owned()),
+            side_effects: "None".to_owned(),
+            timeout_seconds: Some(TIMEOUT_SECONDS),
+            admission_review_versions: vec!["v1".to_owned()],
+            ..ValidatingWebhook::default()
+        }));
     }
     if !webhooks.is_empty() {
         webhooks.push(foretelling(scope, target));
@@ -174,6 +188,25 @@ fn conditions() -> Vec<MatchCondition> {
                 label("oldObject", "object"),
             ]
             .join(" || "),
+        ),
+    ]
+}
+
+/// The controller writes its policies with the webhook dead. Labels and finalizers of others' policies change freely.
+fn policy_conditions(own_namespace: &str) -> Vec<MatchCondition> {
+    let condition = |name: &str, expression: String| MatchCondition { name: name.to_owned(), expression };
+    vec![
+        condition(NOT_BEING_DELETED.0, NOT_BEING_DELETED.1.to_owned()),
+        condition(
+            "not-the-controller",
+            format!(
+                "request.userInfo.username != 'system:serviceaccount:{own_namespace}:{CONTROLLER_SERVICE_ACCOUNT}'"
+            ),
+        ),
+        condition(
+            "what-it-opens-changes",
+            "request.operation != 'UPDATE' || object.?spec != oldObject.?spec || object.?specs != oldObject.?specs"
+                .to_owned(),
         ),
     ]
 }
@@ -265,7 +298,7 @@ mod tests {
         let audited = scope(&[], &["research"]);
         let policies: Vec<_> =
             validating(&audited, &TARGET).webhooks.unwrap().into_iter().map(|w| w.failure_policy.unwrap()).collect();
-        assert_eq!(policies, ["Ignore", "Ignore"]);
+        assert_eq!(policies, ["Ignore"; 3]);
     }
 
     #[test]

@@ -88,6 +88,44 @@ impl Reconciles {
     }
 }
 
+/// Labels of [`Access`].
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct AccessLabels {
+    environment: String,
+    way: &'static str,
+}
+
+/// How many subjects could reach the weights of an environment past admission, by way (`weightlock_access_subjects`).
+#[derive(Clone, Default)]
+pub struct Access(Family<AccessLabels, Gauge>);
+
+impl Access {
+    /// Gauges registered with `metrics`.
+    pub fn new(metrics: &Metrics) -> Self {
+        let access = Self::default();
+        metrics.register(|registry| {
+            let help = "Subjects whose rights let them past admission, by environment and way";
+            registry.register("weightlock_access_subjects", help, access.0.clone());
+        });
+        access
+    }
+
+    /// What was found for an environment: every way, with how many there are.
+    pub fn set(&self, environment: &str, found: impl IntoIterator<Item = (&'static str, usize)>) {
+        for (way, subjects) in found {
+            let labels = AccessLabels { environment: environment.into(), way };
+            self.0.get_or_create(&labels).set(i64::try_from(subjects).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// The environment is gone.
+    pub fn forget(&self, environment: &str, ways: impl IntoIterator<Item = &'static str>) {
+        for way in ways {
+            self.0.remove(&AccessLabels { environment: environment.into(), way });
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,8 +4,10 @@ use std::num::NonZeroU64;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::args::{ReportFormat, Target};
-use super::engine;
+use super::args::{ManifestArg, ReportFormat, Target};
+use super::engine::{self, Verification};
+use super::finding::Findings;
+use super::open::brought;
 use super::pool::How;
 use super::progress::{Progress, duration, size};
 use super::report::{self, Outcome, Report};
@@ -35,7 +37,14 @@ pub fn run(targets: &[Target], again: Again, format: ReportFormat, around: &mut 
     report::write_termination_message(around.termination_log, &waiting);
     around.stoppable.store(true, Ordering::SeqCst);
     let _ = around.stderr.write_all(waiting.as_bytes());
-    let targets: Vec<Target> = targets.iter().cloned().map(Target::without_signature).collect();
+    let targets = match held(targets) {
+        Ok(targets) => targets,
+        Err(findings) => {
+            around.stoppable.store(false, Ordering::SeqCst);
+            let verification = Verification { findings, ..Verification::default() };
+            return finish(&Report::new(verification, Duration::ZERO), format, around);
+        }
+    };
     let mut undecided = false;
     loop {
         std::thread::sleep(if undecided { every.min(RETRY) } else { every });
@@ -62,4 +71,26 @@ pub fn run(targets: &[Target], again: Again, format: ReportFormat, around: &mut 
             _ => return code,
         }
     }
+}
+
+/// The targets as every pass looks at them: without signatures, and with the manifests that were brought to the pod as they
+/// are now.
+///
+/// An object of the pod's namespace carries those. Who changes it later, changes nothing in the volume, so it must not pass
+/// for drift, which blocks the weights everywhere.
+fn held(targets: &[Target]) -> Result<Vec<Target>, Findings> {
+    let mut findings = Findings::default();
+    let mut held = Vec::new();
+    for target in targets {
+        let mut target = target.clone().without_signature();
+        if let ManifestArg::Shards(directory) = &target.manifest {
+            let mut text = Vec::new();
+            let Some(manifest) = brought(&target, directory, &mut findings) else { continue };
+            // Neither fails: writing to memory does not, and JSON is UTF-8.
+            let _ = manifest.write_canonical(&mut text);
+            target.manifest = ManifestArg::Inline(String::from_utf8(text).unwrap_or_default());
+        }
+        held.push(target);
+    }
+    if findings.is_empty() { Ok(held) } else { Err(findings) }
 }

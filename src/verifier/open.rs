@@ -1,19 +1,20 @@
 //! Opens what an artifact is made of: its directory, its manifest, and what is beside its files.
 
 use std::fs::File as StdFile;
+use std::path::Path;
 
 use rustix::fs::{FileType, fstat};
 
 use super::args::{ManifestArg, Target};
 use super::beneath::{Beneath, OpenError, file_type};
 use super::finding::{Finding, Findings, Reason};
-use super::manifest::Manifest;
+use super::manifest::{Manifest, ManifestError};
 use super::shards;
 
 /// The directory of an artifact.
 pub(super) fn open_directory(
     artifact: &str,
-    root: &std::path::Path,
+    root: &Path,
     path: Option<&str>,
     findings: &mut Findings,
 ) -> Option<Beneath> {
@@ -40,36 +41,17 @@ pub(super) fn open_directory(
 pub(super) fn open_target(target: &Target, findings: &mut Findings) -> Option<(Beneath, Manifest)> {
     let artifact = &target.artifact;
     let directory = open_directory(artifact, &target.root, target.path.as_deref(), findings)?;
-    let (place, parsed) = match &target.manifest {
-        ManifestArg::Inline(json) => ("--manifest-inline", Manifest::parse(json.as_bytes())),
-        ManifestArg::Shards(directory) => match shards::open(directory) {
-            Ok(text) => ("--manifest-dir", Manifest::parse(text)),
-            Err(error) => {
-                findings.add(Finding::new(error.reason(), artifact, "--manifest-dir", error.to_string()));
-                return None;
-            }
-        },
+    let manifest = match &target.manifest {
+        ManifestArg::Inline(json) => pinned(target, "--manifest-inline", Manifest::parse(json.as_bytes()), findings)?,
+        ManifestArg::Shards(shards) => brought(target, shards, findings)?,
         ManifestArg::Path(path) => match open_beside(&directory, path, "manifest", Reason::ManifestMissing) {
-            Ok(file) => (path.as_str(), Manifest::parse(file)),
+            Ok(file) => pinned(target, path, Manifest::parse(file), findings)?,
             Err((reason, detail)) => {
                 findings.add(Finding::new(reason, artifact, path, detail));
                 return None;
             }
         },
     };
-    let manifest = match parsed {
-        Ok(manifest) => manifest,
-        Err(error) => {
-            findings.add(Finding::new(Reason::ManifestInvalid, artifact, place, error.to_string()));
-            return None;
-        }
-    };
-    let digest = manifest.digest();
-    if digest != target.digest {
-        let detail = format!("its digest is {}, the artifact is {}", digest.digest(), target.digest.digest());
-        findings.add(Finding::new(Reason::DigestMismatch, artifact, place, detail));
-        return None;
-    }
     if let ManifestArg::Path(path) = &target.manifest
         && manifest.find(path).is_some()
     {
@@ -77,6 +59,40 @@ pub(super) fn open_target(target: &Target, findings: &mut Findings) -> Option<(B
         return None;
     }
     Some((directory, manifest))
+}
+
+/// The manifest that was brought to the pod in shards, if it is the pinned one.
+pub(super) fn brought(target: &Target, directory: &Path, findings: &mut Findings) -> Option<Manifest> {
+    match shards::open(directory) {
+        Ok(text) => pinned(target, "--manifest-dir", Manifest::parse(text), findings),
+        Err(error) => {
+            findings.add(Finding::new(error.reason(), &target.artifact, "--manifest-dir", error.to_string()));
+            None
+        }
+    }
+}
+
+/// What was read as the manifest of an artifact, if it is the one that its digest pins.
+fn pinned(
+    target: &Target,
+    place: &str,
+    parsed: Result<Manifest, ManifestError>,
+    findings: &mut Findings,
+) -> Option<Manifest> {
+    let manifest = match parsed {
+        Ok(manifest) => manifest,
+        Err(error) => {
+            findings.add(Finding::new(Reason::ManifestInvalid, &target.artifact, place, error.to_string()));
+            return None;
+        }
+    };
+    let digest = manifest.digest();
+    if digest != target.digest {
+        let detail = format!("its digest is {}, the artifact is {}", digest.digest(), target.digest.digest());
+        findings.add(Finding::new(Reason::DigestMismatch, &target.artifact, place, detail));
+        return None;
+    }
+    Some(manifest)
 }
 
 /// Opens a file that is no part of the artifact: its manifest or its signature.

@@ -1,5 +1,6 @@
 //! Volumes that change while they are read, and re-verification.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
@@ -146,13 +147,17 @@ struct Sidecar {
 
 impl Sidecar {
     fn start(volume: &Volume) -> Self {
+        Self::with(volume, verify_args(volume))
+    }
+
+    fn with(volume: &Volume, args: Vec<OsString>) -> Self {
         use std::os::unix::fs::PermissionsExt as _;
         fs::set_permissions(volume.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let log = volume.dir.path().with_extension("log");
         let file = fs::File::create(&log).unwrap();
         let child = process(volume)
             .args(["--every", "1", "--max-bytes-per-second", "100000000"])
-            .args(verify_args(volume))
+            .args(args)
             .stdout(file.try_clone().unwrap())
             .stderr(file)
             .spawn()
@@ -238,6 +243,37 @@ fn what_cannot_be_decided_is_tried_once_more_and_is_no_success() {
     sidecar.stop();
     let (code, log) = sidecar.end();
     assert_eq!(code, Some(exit::VERIFIED.into()), "{log}");
+}
+
+/// Whoever may write objects in the namespace of a pod must not be able to have its weights blocked everywhere.
+#[test]
+fn a_manifest_that_is_replaced_where_it_was_brought_is_no_drift() {
+    let volume = volume();
+    let shards = tempfile::tempdir_in(volume.dir.path().parent().unwrap()).unwrap();
+    let shard = shards.path().join("0");
+    fs::rename(volume.path(DEFAULT_PATH), &shard).unwrap();
+    hide(shards.path(), false);
+    let mut args = verify_args(&volume);
+    let at = args.iter().position(|arg| arg == "--manifest").unwrap();
+    args[at] = "--manifest-dir".into();
+    args[at + 1] = shards.path().into();
+
+    let mut sidecar = Sidecar::with(&volume, args.clone());
+    sidecar.wait_for("Verified: WeightArtifact \"orion\"");
+    fs::write(&shard, "{}").unwrap();
+    let passes = sidecar.log().matches("Verified:").count();
+    while sidecar.log().matches("Verified:").count() < passes + 2 {
+        assert_eq!(sidecar.child.try_wait().unwrap(), None, "{}", sidecar.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    fs::write(volume.path("config.json"), "[]").unwrap();
+    let (code, log) = sidecar.end();
+    assert_eq!(code, Some(exit::DRIFT.into()), "{log}");
+
+    // One that starts with another manifest says so, and not that the weights changed.
+    let (code, log) = Sidecar::with(&volume, args).end();
+    assert_eq!(code, Some(exit::MANIFEST_INVALID.into()), "{log}");
+    assert!(log.contains("[ManifestInvalid] \"--manifest-dir\": "), "{log}");
 }
 
 fn hide(path: &Path, hidden: bool) {

@@ -120,8 +120,9 @@ impl Stage {
 
     /// Asserts that creating the object is refused with code 403, and gives the message.
     pub async fn refused(&self, object: Value) -> String {
+        let shown = object.to_string();
         match self.create(object).await {
-            Ok(made) => panic!("{} was accepted, though it must be refused", made.name_any()),
+            Ok(made) => panic!("{} was accepted, though it must be refused: {shown}", made.name_any()),
             Err(kube::Error::Api(status)) => {
                 let (code, message) = (status.code, status.message.clone());
                 assert!(code == 403 || code == 422, "refused with code {code}: {message}");

@@ -19,7 +19,7 @@ pub fn foresee(world: &World, subject: &Subject) -> Decision {
     let named = subject.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
     let request = |object| Request {
         operation: Operation::Create,
-        group: "",
+        group: subject.group,
         resource: subject.resource,
         subresource: None,
         namespace: &subject.namespace,

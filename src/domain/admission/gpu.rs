@@ -4,16 +4,17 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::pod::{Pod, object};
+use super::pod::{Pod, object, text};
 use super::text::quoted;
-use crate::domain::world::GPU_RESOURCES;
+use crate::domain::world::{DEVICE_ANNOTATIONS, GPU_RESOURCES, GPU_RUNTIME_CLASSES, GPU_VARIABLES, NO_DEVICES};
 
 /// Whether a resource is an accelerator.
 pub(super) fn is_gpu(resource: &str, configured: &BTreeSet<String>) -> bool {
     configured.contains(resource) || GPU_RESOURCES.iter().any(|prefix| resource.starts_with(prefix))
 }
 
-/// What the pod asks for, as the fact of a violation: `container "x" asks for nvidia.com/gpu`.
+/// What the pod asks for, as the fact of a violation: `container "x" asks for nvidia.com/gpu`. A way to a GPU that takes no
+/// request counts too, as far as the pod itself shows it.
 pub(super) fn asked(pod: &Pod<'_>, configured: &BTreeSet<String>) -> Option<String> {
     for container in &pod.containers {
         let Some(resources) = object(container.raw, "resources") else { continue };
@@ -31,7 +32,35 @@ pub(super) fn asked(pod: &Pod<'_>, configured: &BTreeSet<String>) -> Option<Stri
             }
         }
     }
-    None
+    without_request(pod)
+}
+
+/// How the pod gets a GPU that the scheduler knows nothing of.
+fn without_request(pod: &Pod<'_>) -> Option<String> {
+    for container in &pod.containers {
+        let variables = container.raw.get("env").and_then(Value::as_array).into_iter().flatten();
+        let mut given = variables.filter_map(|variable| gives(variable).then(|| variable["name"].as_str()).flatten());
+        if let Some(name) = given.next() {
+            return Some(format!(
+                "{} {} sets {name}, which gives it GPUs without a request",
+                container.kind.noun(),
+                quoted(container.name)
+            ));
+        }
+    }
+    if let Some(class) = text(pod.spec, "runtimeClassName").filter(|class| GPU_RUNTIME_CLASSES.contains(class)) {
+        return Some(format!("the pod has runtimeClassName {}, which gives it GPUs without a request", quoted(class)));
+    }
+    let mut annotations = pod.annotations.into_iter().flatten();
+    let (key, _) = annotations.find(|(key, _)| key.starts_with(DEVICE_ANNOTATIONS))?;
+    Some(format!("the pod has annotation {}, which gives it devices without a request", quoted(key)))
+}
+
+fn gives(variable: &Value) -> bool {
+    let part = |field: &str| variable.get(field).and_then(Value::as_str);
+    part("name").is_some_and(|name| GPU_VARIABLES.contains(&name))
+        && (variable.get("valueFrom").is_some_and(|source| !source.is_null())
+            || !NO_DEVICES.contains(&part("value").unwrap_or_default()))
 }
 
 /// Whether the pod has ResourceClaims. It cannot be told whether they bring a GPU: in an environment they count as one.

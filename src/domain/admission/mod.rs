@@ -12,6 +12,7 @@ mod hardening;
 mod identity;
 mod images;
 mod node_access;
+mod opening;
 mod pod;
 mod running;
 mod sealing;
@@ -31,6 +32,7 @@ use serde_json::Value;
 
 use super::decision::Decision;
 use super::lookup::Membership;
+use super::network::Kind;
 use super::request::{Operation, Request};
 use super::rules::Rule;
 use super::world::{Environment, GpuPodsOutside, World};
@@ -57,11 +59,24 @@ pub struct Shaped {
 
 /// Decides on a request. Never panics; what cannot be decided is not allowed.
 ///
-/// Decided are pods (creation, update, connections), connections to services, and what claims and volumes bind. Requests
-/// about anything else concern no rule.
+/// Decided are pods (creation, update, connections), connections to services, what claims and volumes bind, and policies
+/// that open the network. Requests about anything else concern no rule.
 pub fn decide(world: &World, request: &Request<'_>) -> Decision {
     let mut findings = Findings::default();
-    if request.operation == Operation::Delete || !request.group.is_empty() {
+    if request.operation == Operation::Delete {
+        return findings.decision();
+    }
+    if let Some(kind) = Kind::of(request.group, request.resource) {
+        if !request.object.is_some_and(running::is_going) {
+            synced(world, &mut findings, |f| {
+                in_environment(world, request, f, |request, environment, f| {
+                    opening::policy(world, kind, request, environment, f);
+                });
+            });
+        }
+        return findings.decision();
+    }
+    if !request.group.is_empty() {
         return findings.decision();
     }
     match (request.resource, request.operation) {
@@ -124,7 +139,7 @@ fn in_environment(
     world: &World,
     request: &Request<'_>,
     findings: &mut Findings,
-    rule: fn(&Request<'_>, &Environment, &mut Findings),
+    rule: impl FnOnce(&Request<'_>, &Environment, &mut Findings),
 ) {
     if let Some(environment) = world.membership(request.namespace).environment() {
         rule(request, environment, findings);
@@ -203,6 +218,10 @@ fn outside(assessment: &Assessment<'_>, findings: &mut Findings) {
         hardening::rules(assessment, false, findings);
     }
     let Some(asked) = &assessment.gpu else { return };
+    // Operators of GPUs run there.
+    if assessment.world.settings.is_node_agent(assessment.namespace, assessment.pod.service_account()) {
+        return;
+    }
     let fact = format!("{asked} in namespace {:?}, which belongs to no environment.", assessment.namespace);
     let remedy = "run it in a namespace of a WeightEnvironment, or add the namespace to one.";
     match assessment.world.settings.gpu_pods_outside {

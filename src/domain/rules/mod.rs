@@ -98,6 +98,8 @@ pub enum Rule {
     OwnObject,
     /// A declaration is widened by somebody who may not open what it opens.
     Delegation,
+    /// A policy opens more of the network than is declared.
+    UndeclaredOpening,
     /// What is known of the cluster is not complete.
     NotSynced,
     /// The object cannot be read.
@@ -226,6 +228,7 @@ const ALL: &[Rule] = &[
     Rule::ReservedName,
     Rule::OwnObject,
     Rule::Delegation,
+    Rule::UndeclaredOpening,
     Rule::NotSynced,
     Rule::Malformed,
 ];

@@ -371,8 +371,8 @@ pub(super) fn describe(rule: Rule) -> &'static Description {
         Rule::GpuPodOutside => &Description {
             id: "WL-501",
             title: "GPU pod outside every environment",
-            summary: "A pod asks for a GPU in a namespace of no environment. The installation says whether that is allowed, warned of or refused (gpuPodsOutsideEnvironments).",
-            remedy: "Run it in a namespace of a WeightEnvironment, or add the namespace to one.",
+            summary: "A pod asks for a GPU in a namespace of no environment, or gets one without a request: by a variable of its containers (NVIDIA_VISIBLE_DEVICES, AMD_VISIBLE_DEVICES, HABANA_VISIBLE_DEVICES), a runtime class of a vendor (nvidia, nvidia-cdi, nvidia-legacy, amd, habana) or an annotation of the Container Device Interface (cdi.k8s.io/…). Service accounts that the chart's nodeAgents lists may. The installation says whether that is allowed, warned of or refused (gpuPodsOutsideEnvironments).",
+            remedy: "Run it in a namespace of a WeightEnvironment, or add the namespace to one. For one that needs no GPU: remove what gives it one, or set the variable to void.",
             example: "resources.limits: {nvidia.com/gpu: 1} in a namespace of no environment",
             rings: &[Ring::ApiServer],
             aspect: Aspect::Always,
@@ -389,7 +389,7 @@ pub(super) fn describe(rule: Rule) -> &'static Description {
         Rule::OwnObject => &Description {
             id: "WL-602",
             title: "An object of Weightlock",
-            summary: "A definition of Weightlock's custom resources is deleted while its policies are in force, or a WeightIndex or WeightIncident is written by someone else than the controller. Policies whose parameters are gone refuse all that they match.",
+            summary: "A definition of Weightlock's custom resources is deleted while its policies are in force, or a WeightIndex, a WeightIncident or a NetworkPolicy of an environment is written by someone else than the controller. Policies whose parameters are gone refuse all that they match.",
             remedy: "To change what is protected, change WeightArtifacts and WeightEnvironments; to uninstall, delete the ValidatingAdmissionPolicyBindings of Weightlock first.",
             example: "kubectl delete crd weightindexes.weightlock.dev",
             rings: &[Ring::ApiServer],
@@ -403,6 +403,15 @@ pub(super) fn describe(rule: Rule) -> &'static Description {
             example: "a team with update on weightartifacts lists environment research in one of them",
             rings: &[Ring::ApiServer],
             aspect: Aspect::Always,
+        },
+        Rule::UndeclaredOpening => &Description {
+            id: "WL-701",
+            title: "A policy opens more of the network than is declared",
+            summary: "Policies add up: whatever one of them allows is allowed. A NetworkPolicy, a CiliumNetworkPolicy or a NetworkPolicy of Calico in a namespace of an environment may allow what spec.network of the environment declares and nothing else; one that only denies always may. What cannot be compared (a port by its name, namespaces by labels that others may set, a field that Weightlock does not know) counts as more. Policies that are there already make the condition NetworkContained of the environment false (NetworkPolicies only). Where modes.network is Audit nothing is denied, and nothing is asked.",
+            remedy: "Declare it in spec.network of WeightEnvironment <name>, or write what is declared: peers and port numbers, one by one.",
+            example: "spec.egress: [{}]",
+            rings: WEBHOOK_WATCH,
+            aspect: Aspect::Admission,
         },
         Rule::NotSynced => &Description {
             id: "WL-901",

@@ -136,3 +136,14 @@ pub fn copied(entry: &str) -> String {
 pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
+
+/// A list of texts, as a CEL literal.
+pub fn literals<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> String {
+    let texts: Vec<String> = texts.into_iter().map(|text| literal(text.as_ref())).collect();
+    format!("[{}]", texts.join(", "))
+}
+
+/// `NAMESPACE/SERVICEACCOUNT` of a pod, as `nodeAgents` lists it.
+pub fn account() -> &'static str {
+    "request.namespace + '/' + (has(object.spec.serviceAccountName) && object.spec.serviceAccountName != '' ? object.spec.serviceAccountName : 'default')"
+}

@@ -5,7 +5,7 @@
 //! longer Enforce; on a WeightArtifact: storage is no longer protected) and `pin` (on either: what was found once is
 //! replaced). No request is ever made with them; `kubectl auth can-i` answers for them.
 
-use super::{CONTROLLER_SERVICE_ACCOUNT, Namespaces, Parameter, Policy, cel, fallback, rule, tag};
+use super::{Namespaces, Parameter, Policy, cel, fallback, rule, tag};
 use crate::api::GROUP;
 use crate::domain::Rule;
 use crate::domain::world::Settings;
@@ -169,7 +169,7 @@ fn pinned(
     list: &'static str,
     [key, value]: &[&str; 2],
 ) -> Policy {
-    let controller = format!("system:serviceaccount:{}:{CONTROLLER_SERVICE_ACCOUNT}", settings.own_namespace);
+    let controller = settings.controller();
     let of = |object: &str| {
         format!(
             "(has({object}.status) && has({object}.status.{list}) ? {object}.status.{list} : []).filter(p, has(p.{value}))"

@@ -24,14 +24,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 
 use crate::api::{GROUP, Mode, VERSION, WeightIndex, WeightIndexSpec};
 use crate::domain::Rule;
+use crate::domain::network::NAMESPACE_NAME;
 use crate::domain::world::Settings;
 
 /// What every name of ours begins with.
 pub const PREFIX: &str = "weightlock-";
-/// Label by which the API server names each namespace. Nobody can set it to another value.
-const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
-/// Name of the service account that the controller runs under, in the namespace of the installation.
-pub const CONTROLLER_SERVICE_ACCOUNT: &str = "weightlock-controller";
 
 /// The objects of ring 1. Written in the order of the fields, deleted in the opposite one: a binding that is seen before
 /// its parameter refuses all that it matches.
@@ -82,6 +79,7 @@ fn all(settings: &Settings, enforced: Vec<String>, registered: bool) -> Vec<Poli
     all.extend(registered.then(|| images::images(settings)));
     all.extend(pods::gpus(settings));
     all.extend(publication::all(&enforced));
+    all.extend(protection::network_policies(settings, &enforced));
     all.extend(pods::statuses(enforced));
     all
 }

@@ -22,13 +22,12 @@ pub fn pods(settings: &Settings) -> Policy {
             "has({of}.windowsOptions) && has({of}.windowsOptions.hostProcess) && {of}.windowsOptions.hostProcess == true"
         )
     };
-    let agents: Vec<String> = settings.node_agents.iter().map(ToString::to_string).collect();
     let variables = vec![
         (
             "account",
-            "request.namespace + '/' + (has(object.spec.serviceAccountName) && object.spec.serviceAccountName != '' ? object.spec.serviceAccountName : 'default')".to_string(),
+            cel::account().to_string(),
         ),
-        ("agent", format!("variables.account in {}", literals(agents.iter().map(String::as_str)))),
+        ("agent", format!("variables.account in {}", cel::literals(settings.node_agents.iter().map(ToString::to_string)))),
         ("pod", security("object.spec")),
         ("containers", ["containers", "initContainers", "ephemeralContainers"].map(containers).join(" + ")),
         (
@@ -42,7 +41,7 @@ pub fn pods(settings: &Settings) -> Policy {
             "capabilities",
             format!(
                 "{} + ({} ? [{}] : [])",
-                literals(CAPABILITIES.iter().copied()),
+                cel::literals(CAPABILITIES.iter().copied()),
                 is_true("hostNetwork"),
                 cel::literal(NETWORK_CAPABILITY)
             ),
@@ -130,7 +129,7 @@ pub fn volumes(settings: &Settings) -> Policy {
                 "asked",
                 format!(
                     "!(variables.destination in {}) && (request.operation == 'CREATE' || (has(object.spec.claimRef) && (!has(oldObject.spec.claimRef) || object.spec.claimRef != oldObject.spec.claimRef)))",
-                    literals(namespaces)
+                    cel::literals(namespaces)
                 ),
             ),
             ("name", "has(object.metadata.name) ? object.metadata.name : object.metadata.generateName".into()),
@@ -163,7 +162,7 @@ fn overlap(path: &str, directory: &str) -> String {
 
 /// Whether a canonical path reaches a directory of the node.
 fn reaches(path: &str) -> String {
-    let spared = literals(HARMLESS.iter().chain(VOLUMES).copied());
+    let spared = cel::literals(HARMLESS.iter().chain(VOLUMES).copied());
     format!(
         "{}.exists(d, {}) && !{spared}.exists(s, {path} == s || {path}.startsWith(s + '/'))",
         directories(),
@@ -181,11 +180,5 @@ fn reached(path: &str) -> String {
 }
 
 fn directories() -> String {
-    literals(DIRECTORIES.iter().copied())
-}
-
-/// A list of texts, as a CEL literal.
-fn literals<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
-    let texts: Vec<String> = texts.into_iter().map(cel::literal).collect();
-    format!("[{}]", texts.join(", "))
+    cel::literals(DIRECTORIES.iter().copied())
 }

@@ -4,7 +4,9 @@
 use super::storage::claim_violations;
 use super::{Namespaces, Parameter, Policy, cel, cluster_namespaces, fallback, rule, source, tag};
 use crate::domain::Rule;
-use crate::domain::world::{GPU_RESOURCES, GpuPodsOutside, Settings};
+use crate::domain::world::{
+    DEVICE_ANNOTATIONS, GPU_RESOURCES, GPU_RUNTIME_CLASSES, GPU_VARIABLES, GpuPodsOutside, NO_DEVICES, Settings,
+};
 
 /// Registered storage is not mounted in a namespace where it is not permitted, by a claim, inline, or through a claim
 /// that the pod makes for itself.
@@ -216,6 +218,30 @@ pub fn gpus(settings: &Settings) -> Option<Policy> {
             "containers",
             "object.spec.containers + (has(object.spec.initContainers) ? object.spec.initContainers : [])".to_string(),
         ),
+        ("account", cel::account().to_string()),
+        ("agent", format!("variables.account in {}", cel::literals(settings.node_agents.iter().map(ToString::to_string)))),
+        (
+            "given",
+            format!(
+                "variables.containers.filter(c, has(c.env) && c.env.exists(e, e.name in {} && (has(e.valueFrom) || (has(e.value) && !(e.value in {}))))).map(c, 'container \"' + c.name + '\" sets ' + c.env.filter(e, e.name in {0})[0].name)",
+                cel::literals(GPU_VARIABLES),
+                cel::literals(NO_DEVICES)
+            ),
+        ),
+        (
+            "classes",
+            format!(
+                "has(object.spec.runtimeClassName) && object.spec.runtimeClassName in {} ? ['the pod has runtimeClassName \"' + object.spec.runtimeClassName + '\"'] : []",
+                cel::literals(GPU_RUNTIME_CLASSES)
+            ),
+        ),
+        (
+            "annotations",
+            format!(
+                "has(object.metadata.annotations) ? object.metadata.annotations.filter(k, k.startsWith({})).map(k, 'the pod has annotation \"' + k + '\"') : []",
+                cel::literal(DEVICE_ANNOTATIONS)
+            ),
+        ),
         (
             "gpus",
             format!(
@@ -232,7 +258,7 @@ pub fn gpus(settings: &Settings) -> Option<Policy> {
         scope: Namespaces::Except(cluster_namespaces(settings)),
         variables,
         violations: format!(
-            "variables.environment != '' ? [] : variables.gpus.map(c, {} + 'container \"' + c.name + '\" asks for a GPU, and namespace \"' + request.namespace + '\" is in no environment. Remedy: ' + {})",
+            "variables.environment != '' || variables.agent ? [] : (variables.gpus.map(c, 'container \"' + c.name + '\" asks for a GPU') + (variables.given + variables.classes + variables.annotations).map(t, t + ', which gives it GPUs without a request')).map(t, {} + t + ', and namespace \"' + request.namespace + '\" is in no environment. Remedy: ' + {})",
             tag(Rule::GpuPodOutside),
             cel::literal(rule_text.remedy)
         ),

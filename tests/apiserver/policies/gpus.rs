@@ -48,6 +48,50 @@ async fn an_init_container_counts() {
 }
 
 #[tokio::test]
+async fn a_gpu_without_a_request_counts() {
+    let (client, f) = (harness::client().await, fixture().await);
+    let variable = |name: &str, value: &str| {
+        let mut pod = pod(&f.outside, json!([]));
+        pod["spec"]["containers"][0]["env"] = json!([{"name": "A", "value": "b"}, {"name": name, "value": value}]);
+        pod
+    };
+    let mut from = pod(&f.outside, json!([]));
+    from["spec"]["containers"][0]["env"] =
+        json!([{"name": "NVIDIA_VISIBLE_DEVICES", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}]);
+    let mut cdi = pod(&f.outside, json!([]));
+    cdi["metadata"]["annotations"] = json!({"cdi.k8s.io/gpus": "nvidia.com/gpu=all"});
+    let class = json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "nvidia"}, "handler": "nvidia"});
+    if let Err(said) = harness::create(&client, &class).await {
+        assert!(said.starts_with("409"), "{said}");
+    }
+    let mut classed = pod(&f.outside, json!([]));
+    classed["spec"]["runtimeClassName"] = json!("nvidia");
+    for (pod, says) in [
+        (variable("NVIDIA_VISIBLE_DEVICES", "all"), "container \"main\" sets NVIDIA_VISIBLE_DEVICES"),
+        (variable("HABANA_VISIBLE_DEVICES", "0"), "container \"main\" sets HABANA_VISIBLE_DEVICES"),
+        (from, "container \"main\" sets NVIDIA_VISIBLE_DEVICES"),
+        (cdi, "the pod has annotation \"cdi.k8s.io/gpus\""),
+        (classed, "the pod has runtimeClassName \"nvidia\""),
+    ] {
+        let said = harness::eventually("the runtime class is known", async || {
+            match harness::try_create(&client, &pod).await {
+                Err(said) if said.contains("RuntimeClass") => Err(said),
+                _ => Ok(harness::warnings(&client, &pod).await),
+            }
+        })
+        .await;
+        let expected = format!("[WL-501] {says}, which gives it GPUs without a request");
+        assert!(said.iter().any(|w| w.replace("\\\"", "\"").contains(&expected)), "{expected} is not in {said:?}");
+    }
+    for (name, value) in
+        [("NVIDIA_VISIBLE_DEVICES", "void"), ("NVIDIA_VISIBLE_DEVICES", ""), ("CUDA_VISIBLE_DEVICES", "0")]
+    {
+        let warnings = harness::warnings(&client, &variable(name, value)).await;
+        assert!(!warnings.iter().any(|w| w.contains("WL-501")), "{name}={value}: {warnings:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_gpu_pod_outside_is_refused_if_the_installation_says_so() {
     let (client, f) = (harness::client().await, fixture().await);
     let strict = Settings { gpu_pods_outside: GpuPodsOutside::Deny, ..Settings::default() };

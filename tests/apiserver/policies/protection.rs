@@ -79,3 +79,47 @@ async fn only_the_controller_writes_incidents_and_a_person_clears_them() {
     assert_refused(&harness::merge(&client, &incident, &label).await, &says);
     harness::delete(&client, &incident).await;
 }
+
+/// In namespaces where admission is enforced: put back they would be anyway, but after a while.
+#[tokio::test]
+async fn our_network_policies_are_changed_by_the_controller_alone() {
+    let (client, controller, f) = (harness::client().await, harness::controller().await, fixture().await);
+    let made = |namespace: &str, name: &str, owner: &str| {
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"name": harness::unique(name), "namespace": namespace,
+                "labels": {"app.kubernetes.io/managed-by": "weightlock", "weightlock.dev/environment": "e"},
+                "annotations": {owner: "weightenvironment/e"}},
+            "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+        })
+    };
+    let ours = made(&f.inside, "ours", "weightlock.dev/owner");
+    assert_accepted(&harness::create(&controller, &ours).await);
+    let says = [
+        "[WL-602] NetworkPolicy",
+        "is changed by the controller only",
+        "Remedy: change spec.network of the WeightEnvironment",
+    ];
+    for change in [
+        json!({"spec": {"policyTypes": ["Egress"]}}),
+        json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null}}}),
+        json!({"metadata": {"labels": null}}),
+        json!({"metadata": {"annotations": {"weightlock.dev/owner": "another"}}}),
+    ] {
+        assert_refused(&harness::merge(&client, &ours, &change).await, &says);
+    }
+    assert_refused(&harness::try_delete(&client, &ours).await, &says);
+    let note = json!({"metadata": {"annotations": {"note": "seen"}, "labels": {"seen": "yes"}}});
+    assert_accepted(&harness::merge(&client, &ours, &note).await);
+    assert_accepted(&harness::merge(&controller, &ours, &json!({"spec": {"policyTypes": ["Egress"]}})).await);
+    let namespaces =
+        harness::somebody("system:serviceaccount:kube-system:namespace-controller", &["system:masters"]).await;
+    harness::delete(&namespaces, &ours).await;
+    // Those of others, and where nothing is enforced.
+    for policy in [made(&f.inside, "theirs", "example.com/owner"), made(&f.outside, "outside", "weightlock.dev/owner")]
+    {
+        assert_accepted(&harness::create(&client, &policy).await);
+        assert_accepted(&harness::merge(&client, &policy, &json!({"spec": {"policyTypes": ["Egress"]}})).await);
+        harness::delete(&client, &policy).await;
+    }
+}

@@ -12,6 +12,7 @@ mod identity;
 mod images;
 mod modes;
 mod node_access;
+mod opening;
 mod properties;
 mod running;
 mod sealing;
@@ -29,6 +30,7 @@ fn every_rule_has_its_test() {
         include_str!("identity.rs"),
         include_str!("images.rs"),
         include_str!("modes.rs"),
+        include_str!("opening.rs"),
         include_str!("running.rs"),
         include_str!("sealing.rs"),
         include_str!("verification.rs"),

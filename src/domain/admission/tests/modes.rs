@@ -31,6 +31,51 @@ fn wl_501_gpu_pods_outside_environments() {
 }
 
 #[test]
+fn wl_501_a_gpu_without_a_request_counts() {
+    let mut world = small();
+    world.settings.gpu_pods_outside = GpuPodsOutside::Deny;
+    let variable = |name: &str, value: Value| {
+        set(ordinary("scratch"), "/spec/containers/0/env", json!([{"name": name, "value": value}]))
+    };
+    let from = json!([{"name": "NVIDIA_VISIBLE_DEVICES", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}]);
+    let cdi = json!({"cdi.k8s.io/gpus": "nvidia.com/gpu=all"});
+    for (pod, fact) in [
+        (
+            variable("NVIDIA_VISIBLE_DEVICES", json!("all")),
+            "container \"vllm\" sets NVIDIA_VISIBLE_DEVICES, which gives it GPUs",
+        ),
+        (variable("AMD_VISIBLE_DEVICES", json!("0")), "sets AMD_VISIBLE_DEVICES"),
+        (set(ordinary("scratch"), "/spec/containers/0/env", from), "sets NVIDIA_VISIBLE_DEVICES"),
+        (
+            set(ordinary("scratch"), "/spec/runtimeClassName", json!("nvidia")),
+            "the pod has runtimeClassName \"nvidia\"",
+        ),
+        (set(ordinary("scratch"), "/metadata/annotations", cdi), "the pod has annotation \"cdi.k8s.io/gpus\""),
+    ] {
+        refused(&admit(&world, "research", &pod), &["WL-501"], fact);
+    }
+    let pod = variable("NVIDIA_VISIBLE_DEVICES", json!("all"));
+    world.settings.node_agents.insert("research/default".parse().unwrap());
+    let as_agent = set(pod, "/spec/serviceAccountName", json!("default"));
+    passes(&admit(&world, "research", &as_agent));
+    world.settings.node_agents.clear();
+    for pod in [
+        variable("NVIDIA_VISIBLE_DEVICES", json!("void")),
+        variable("NVIDIA_VISIBLE_DEVICES", json!("")),
+        variable("VISIBLE_DEVICES", json!("all")),
+        set(ordinary("scratch"), "/spec/runtimeClassName", json!("runc")),
+    ] {
+        passes(&admit(&world, "research", &pod));
+    }
+    // In an environment such a pod reads registered artifacts only, like any other with a GPU.
+    refused(
+        &admit(&small(), "serving", &variable("NVIDIA_VISIBLE_DEVICES", json!("all"))),
+        &["WL-120", "WL-121"],
+        "a pod that asks for a GPU",
+    );
+}
+
+#[test]
 fn what_counts_as_a_gpu() {
     let mut world = small();
     world.settings.gpu_pods_outside = GpuPodsOutside::Deny;
