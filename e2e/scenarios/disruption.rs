@@ -370,6 +370,8 @@ async fn a_rival_writer_is_named() {
         let ns = s.namespace("in", &[]).await;
         s.create(environment(&s.id, &ns, &["*"])).await.unwrap();
         s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
+        // Only a part of the cluster itself can still be a rival where admission is enforced.
+        let rival = "system:serviceaccount:kube-system:rival-operator";
         for i in 0..12 {
             let types = if i % 2 == 0 { r#"["Ingress"]"# } else { r#"["Egress"]"# };
             let patch = format!(r#"{{"spec":{{"policyTypes":{types}}}}}"#);
@@ -381,6 +383,9 @@ async fn a_rival_writer_is_named() {
                 "weightlock-default-deny",
                 "--type=merge",
                 "--field-manager=rival-operator",
+                "--as",
+                rival,
+                "--as-group=system:masters",
                 "-p",
                 &patch,
             ])

@@ -14,9 +14,10 @@ fn limited(ns: &str, name: &str, cpu: &str, memory: &str) -> Value {
     pod
 }
 
-/// So many files with names so long that the verifier needs 19 MiB of its own (measured; of 30,000 it needs 9.8 MiB): the
-/// names alone, which it holds until the end, are 14 MB. No reclaim gets that below the limit, and runc starts within it.
+/// So many files with names so long, just within what a manifest may have, that the names alone, which the verifier holds
+/// until the end, are 13 MB. No reclaim gets that below the limit, and runc starts within it.
 const FILES: usize = 60_000;
+const NAME: usize = 217;
 const TOO_LITTLE: &str = "10Mi";
 
 /// Killed for its memory, the verifier has verified nothing: the server does not start. The twin has the memory, and takes
@@ -25,7 +26,7 @@ const TOO_LITTLE: &str = "10Mi";
 async fn a_verifier_that_is_killed_or_throttled_passes_nothing() {
     scenario("starved", |s| async move {
         let ns = s.namespace("in", &["vllm"]).await;
-        let long = "n".repeat(230);
+        let long = "n".repeat(NAME - 7);
         let names: Vec<String> = (0..FILES).map(|number| format!("{number:06}-{long}")).collect();
         let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), b"".as_slice())).collect();
         let weights = s.weights(&ns, "w", &files).await;
