@@ -25,7 +25,7 @@ async fn pods_of_an_environment_are_published_only_to_whom_it_names() {
         let ingress = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
             "metadata": {"name": "out", "namespace": ns},
             "spec": {"defaultBackend": {"service": {"name": "out", "port": {"number": 8080}}}}});
-        assert_names(&s.refused(ingress.clone()).await, "WL-405", &["Ingress", "lets nobody in"]);
+        assert_names(&refused_soon(&s, &ingress).await, "WL-405", &["Ingress", "lets nobody in"]);
 
         // A Service within the cluster passes, and is not published later.
         s.create(service(&ns, "server", json!({}))).await.unwrap();
@@ -76,7 +76,7 @@ async fn endpoints_of_an_environment_are_not_written_by_hand() {
             "subsets": [{"addresses": [{"ip": "192.0.2.7"}], "ports": [{"port": 8080}]}]});
         assert_names(&s.refused(endpoints).await, "WL-406", &["Endpoints"]);
         let bare = service(&ns, "server", json!({"selector": null}));
-        assert_names(&s.refused(bare).await, "WL-406", &["has no selector", "ExternalName"]);
+        assert_names(&refused_soon(&s, &bare).await, "WL-406", &["has no selector", "ExternalName"]);
 
         s.create(service(&ns, "server", json!({}))).await.unwrap();
         s.create(plain_pod(&ns, "server")).await.unwrap();
@@ -99,7 +99,7 @@ async fn endpoints_of_an_environment_are_not_written_by_hand() {
     .await;
 }
 
-/// The refusal of an attack, once the namespace is among those that the policies look at.
+/// The refusal of an attack, once the namespace is among those that its policy looks at. Each policy takes effect by itself.
 async fn refused_soon(s: &Stage, attack: &Value) -> String {
     let (version, kind) = (text(&attack["apiVersion"]), text(&attack["kind"]));
     let (namespace, name) = (text(&attack["metadata"]["namespace"]), text(&attack["metadata"]["name"]));

@@ -11,9 +11,9 @@ use kube::{Api, Client, Resource};
 use super::check::OutputFormat;
 use super::cluster::ConnectionArgs;
 use super::error::CliError;
-use crate::domain::access::{Could, Grant, who_could};
+use crate::domain::access::{Could, who_could};
 use crate::domain::network;
-use crate::index;
+use crate::index::{self, convert::grants};
 
 /// Of which environments, and how it is printed.
 #[derive(Args, Clone, Debug)]
@@ -69,15 +69,6 @@ async fn listed<K: Resource<DynamicType = ()>>(client: &Client) -> Result<Vec<Dy
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::erase::<K>(&()));
     let listed = api.list(&ListParams::default()).await;
     Ok(listed.map_err(|error| CliError::api(format!("list {}", K::plural(&())), error))?.items)
-}
-
-fn grants(objects: &[DynamicObject]) -> Vec<Grant<'_>> {
-    let grants = objects.iter().map(|object| Grant {
-        namespace: object.metadata.namespace.as_deref().unwrap_or_default(),
-        name: object.metadata.name.as_deref().unwrap_or_default(),
-        content: &object.data,
-    });
-    grants.collect()
 }
 
 fn text(found: &BTreeMap<&str, Could>) -> String {

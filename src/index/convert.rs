@@ -11,6 +11,7 @@ use crate::api::{
     CsiLocation, HostPathLocation, ImageLocation, Layout, MAX_MANIFEST_SHARDS, Mode, Modes, NfsLocation,
     WeightArtifact, WeightEnvironment, WeightIncident, Writes,
 };
+use crate::domain::access::Grant;
 use crate::domain::backend::{self, BackendKey};
 use crate::domain::world::{
     Artifact, ArtifactLocation, Claim, ClaimName, ContentRules, DataSource, Effort, Environment, EnvironmentMember,
@@ -20,6 +21,16 @@ use crate::verifier::oms::authority as verifier;
 
 /// The feature of a kubelet that ends all containers of a pod where a rule of one of them says so.
 const RESTART_ALL_CONTAINERS: &str = "RestartAllContainersOnContainerExits";
+
+/// Roles, ClusterRoles or their bindings.
+pub fn grants<'a>(objects: impl IntoIterator<Item = &'a DynamicObject>) -> Vec<Grant<'a>> {
+    let grants = objects.into_iter().map(|object| Grant {
+        namespace: object.metadata.namespace.as_deref().unwrap_or_default(),
+        name: object.metadata.name.as_deref().unwrap_or_default(),
+        content: &object.data,
+    });
+    grants.collect()
+}
 
 /// A WeightArtifact.
 ///

@@ -42,6 +42,7 @@ use super::{
 use crate::{
     api::{WeightArtifact, WeightEnvironment, WeightIndex, WeightManifest},
     domain::{access, carrier, world::Settings},
+    index::convert::grants,
     render::{ENVIRONMENT_LABEL, MANAGED_BY},
 };
 
@@ -221,7 +222,8 @@ impl Observed {
     pub fn who_could(&self, settings: &Settings, namespaces: &[&str]) -> access::Could {
         let of = |stores: &[Store<DynamicObject>; 2]| stores.iter().flat_map(Store::state).collect::<Vec<_>>();
         let (roles, bindings) = (of(&self.roles), of(&self.bindings));
-        access::who_could(&grants(&roles), &grants(&bindings), settings, namespaces)
+        let (roles, bindings) = (roles.iter().map(Arc::as_ref), bindings.iter().map(Arc::as_ref));
+        access::who_could(&grants(roles), &grants(bindings), settings, namespaces)
     }
 
     /// The UID of a WeightManifest.
@@ -264,15 +266,6 @@ where
         ),
         reason: error.to_string(),
     })
-}
-
-fn grants(objects: &[Arc<DynamicObject>]) -> Vec<access::Grant<'_>> {
-    let grants = objects.iter().map(|object| access::Grant {
-        namespace: object.metadata.namespace.as_deref().unwrap_or_default(),
-        name: object.metadata.name.as_deref().unwrap_or_default(),
-        content: &object.data,
-    });
-    grants.collect()
 }
 
 fn erase<K: Resource<DynamicType = ()>>() -> ApiResource {
