@@ -36,7 +36,12 @@ pub struct World {
 }
 
 /// Name of the service account that the controller runs under, in the namespace of the installation.
-pub const CONTROLLER_SERVICE_ACCOUNT: &str = "weightlock-controller";
+const CONTROLLER_SERVICE_ACCOUNT: &str = "weightlock-controller";
+
+/// User name of the controller of an installation in this namespace.
+pub fn controller_of(namespace: &str) -> String {
+    format!("system:serviceaccount:{namespace}:{CONTROLLER_SERVICE_ACCOUNT}")
+}
 
 /// Settings of the installation, from the chart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +94,7 @@ impl std::fmt::Display for NodeAgent {
 impl Settings {
     /// User name of the controller.
     pub fn controller(&self) -> String {
-        format!("system:serviceaccount:{}:{CONTROLLER_SERVICE_ACCOUNT}", self.own_namespace)
+        controller_of(&self.own_namespace)
     }
 
     /// The namespaces of the cluster's own pods and of ours. What is asked of all pods is not asked there.

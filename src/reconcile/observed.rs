@@ -54,13 +54,12 @@ const PAUSE: Duration = Duration::from_secs(2);
 pub struct Observed {
     environments: Store<DynamicObject>,
     artifacts: Store<DynamicObject>,
+    /// NetworkPolicies of everyone, ours among them.
     policies: Store<DynamicObject>,
     /// Roles and ClusterRoles.
     roles: [Store<DynamicObject>; 2],
     /// Their bindings.
     bindings: [Store<DynamicObject>; 2],
-    /// NetworkPolicies of everyone, ours among them.
-    all_policies: Store<DynamicObject>,
     webhooks: Store<DynamicObject>,
     /// Of these the metadata alone: their content may be large.
     manifests: Store<PartialObjectMeta<WeightManifest>>,
@@ -105,8 +104,7 @@ impl Observed {
         };
         let environments = store(erase::<WeightEnvironment>(), watcher::Config::default());
         let artifacts = store(erase::<WeightArtifact>(), watcher::Config::default());
-        let policies = store(erase::<NetworkPolicy>(), ours.clone());
-        let all_policies = store(erase::<NetworkPolicy>(), watcher::Config::default());
+        let policies = store(erase::<NetworkPolicy>(), watcher::Config::default());
         let all = watcher::Config::default;
         let roles = [store(erase::<Role>(), all()), store(erase::<ClusterRole>(), all())];
         let bindings = [store(erase::<RoleBinding>(), all()), store(erase::<ClusterRoleBinding>(), all())];
@@ -140,7 +138,6 @@ impl Observed {
             policies,
             roles,
             bindings,
-            all_policies,
             webhooks,
             manifests: manifest_store,
             manifest_maps: map_store,
@@ -191,7 +188,8 @@ impl Observed {
 
     /// A NetworkPolicy of ours.
     pub fn policy(&self, namespace: &str, name: &str) -> Option<Arc<DynamicObject>> {
-        self.policies.get(&ObjectRef::new_with(name, erase::<NetworkPolicy>()).within(namespace))
+        let found = self.policies.get(&ObjectRef::new_with(name, erase::<NetworkPolicy>()).within(namespace))?;
+        has_label(&found, MANAGED_BY.0, MANAGED_BY.1).then_some(found)
     }
 
     /// Namespace and name of every NetworkPolicy that is labelled as written for an environment.
@@ -201,8 +199,7 @@ impl Observed {
             .state()
             .iter()
             .filter(|policy| {
-                policy.metadata.labels.as_ref().and_then(|labels| labels.get(ENVIRONMENT_LABEL)).map(String::as_str)
-                    == Some(environment)
+                has_label(policy, MANAGED_BY.0, MANAGED_BY.1) && has_label(policy, ENVIRONMENT_LABEL, environment)
             })
             .filter_map(|policy| Some((policy.metadata.namespace.clone()?, policy.metadata.name.clone()?)))
             .collect();
@@ -212,7 +209,7 @@ impl Observed {
 
     /// The NetworkPolicies in a namespace, of whomever they are, in the order of their names.
     pub fn policies_in(&self, namespace: &str) -> Vec<Arc<DynamicObject>> {
-        let mut found = self.all_policies.state();
+        let mut found = self.policies.state();
         found.retain(|policy| policy.metadata.namespace.as_deref() == Some(namespace));
         found.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
         found
@@ -266,6 +263,10 @@ where
         ),
         reason: error.to_string(),
     })
+}
+
+fn has_label(object: &DynamicObject, key: &str, value: &str) -> bool {
+    object.metadata.labels.as_ref().and_then(|labels| labels.get(key)).is_some_and(|found| found == value)
 }
 
 fn erase<K: Resource<DynamicType = ()>>() -> ApiResource {

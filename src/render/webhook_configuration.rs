@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 
 use crate::domain::network::POLICIES;
 use crate::domain::webhook_scope::WebhookScope;
-use crate::domain::world::CONTROLLER_SERVICE_ACCOUNT;
+use crate::domain::world::controller_of;
 
 /// Name of both configurations.
 pub const NAME: &str = "weightlock";
@@ -92,14 +92,7 @@ pub fn validating(scope: &WebhookScope, target: &Target<'_>) -> ValidatingWebhoo
         rule(&["UPDATE"], &["pods/ephemeralcontainers", "pods/resize"]),
         rule(&["CONNECT"], &["pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "services/proxy"]),
     ];
-    let policies: Vec<_> = POLICIES
-        .iter()
-        .map(|(group, resource)| RuleWithOperations {
-            api_groups: Some(vec![(*group).to_owned()]),
-            api_versions: Some(vec!["*".to_owned()]),
-            ..rule(&["CREATE", "UPDATE"], &[resource])
-        })
-        .collect();
+    let policies: Vec<_> = POLICIES.iter().map(|(group, resource)| written(group, &[resource])).collect();
     // One for each kind of object, so that each has conditions of its own.
     let kinds = [("pods", pods, conditions()), ("network", policies, policy_conditions(target.namespace))];
     let mut webhooks = Vec::new();
@@ -132,12 +125,7 @@ pub fn validating(scope: &WebhookScope, target: &Target<'_>) -> ValidatingWebhoo
 /// The webhook that tells the author of a workload what will become of its pods. It refuses nothing, and an outage of ours
 /// is not felt.
 fn foretelling(scope: &WebhookScope, target: &Target<'_>) -> ValidatingWebhook {
-    let condition = |name: &str, expression: &str| MatchCondition { name: name.into(), expression: expression.into() };
-    let workloads = WORKLOADS.iter().map(|(group, resources)| RuleWithOperations {
-        api_groups: Some(vec![(*group).to_owned()]),
-        api_versions: Some(vec!["*".to_owned()]),
-        ..rule(&["CREATE", "UPDATE"], resources)
-    });
+    let workloads = WORKLOADS.iter().map(|(group, resources)| written(group, resources));
     ValidatingWebhook {
         name: "workloads.weightlock.dev".to_owned(),
         client_config: client_config(target, FORETELL),
@@ -161,7 +149,6 @@ const NOT_BEING_DELETED: (&str, &str) =
 
 /// What keeps finalizers, job tracking and label changes going with every pod of ours dead.
 fn conditions() -> Vec<MatchCondition> {
-    let condition = |name: &str, expression: String| MatchCondition { name: name.to_owned(), expression };
     // Reserved: the annotation that limits bandwidth, and every key of ours.
     let annotation = |from: &str, to: &str| {
         format!(
@@ -176,7 +163,7 @@ fn conditions() -> Vec<MatchCondition> {
         )
     };
     vec![
-        condition(NOT_BEING_DELETED.0, NOT_BEING_DELETED.1.to_owned()),
+        condition(NOT_BEING_DELETED.0, NOT_BEING_DELETED.1),
         condition(
             "spec-or-reserved-metadata-changes",
             [
@@ -194,21 +181,27 @@ fn conditions() -> Vec<MatchCondition> {
 
 /// The controller writes its policies with the webhook dead. Labels and finalizers of others' policies change freely.
 fn policy_conditions(own_namespace: &str) -> Vec<MatchCondition> {
-    let condition = |name: &str, expression: String| MatchCondition { name: name.to_owned(), expression };
     vec![
-        condition(NOT_BEING_DELETED.0, NOT_BEING_DELETED.1.to_owned()),
-        condition(
-            "not-the-controller",
-            format!(
-                "request.userInfo.username != 'system:serviceaccount:{own_namespace}:{CONTROLLER_SERVICE_ACCOUNT}'"
-            ),
-        ),
+        condition(NOT_BEING_DELETED.0, NOT_BEING_DELETED.1),
+        condition("not-the-controller", format!("request.userInfo.username != '{}'", controller_of(own_namespace))),
         condition(
             "what-it-opens-changes",
-            "request.operation != 'UPDATE' || object.?spec != oldObject.?spec || object.?specs != oldObject.?specs"
-                .to_owned(),
+            "request.operation != 'UPDATE' || object.?spec != oldObject.?spec || object.?specs != oldObject.?specs",
         ),
     ]
+}
+
+fn condition(name: &str, expression: impl Into<String>) -> MatchCondition {
+    MatchCondition { name: name.to_owned(), expression: expression.into() }
+}
+
+/// What is made or changed of these resources of a group, in whichever version.
+fn written(group: &str, resources: &[&str]) -> RuleWithOperations {
+    RuleWithOperations {
+        api_groups: Some(vec![group.to_owned()]),
+        api_versions: Some(vec!["*".to_owned()]),
+        ..rule(&["CREATE", "UPDATE"], resources)
+    }
 }
 
 fn rule(operations: &[&str], resources: &[&str]) -> RuleWithOperations {
