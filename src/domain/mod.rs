@@ -15,6 +15,7 @@ pub mod network;
 pub mod node;
 pub mod request;
 pub mod rules;
+pub mod settings;
 pub mod verdict;
 pub mod webhook_scope;
 pub mod workload;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::backend::BackendKey;
+pub use super::settings::{Administrators, GpuPodsOutside, NodeAgent, RestartAllContainers, Settings};
 use crate::api::{Mode, Modes, VolumeRules};
 
 /// A snapshot of all that the rules look at. [`crate::index`] folds watches into it; the CLI fills it from a cluster or from files.
@@ -35,99 +36,6 @@ pub struct World {
     pub pods: BTreeMap<(String, String), std::sync::Arc<serde_json::Value>>,
 }
 
-/// Name of the service account that the controller runs under, in the namespace of the installation.
-const CONTROLLER_SERVICE_ACCOUNT: &str = "weightlock-controller";
-
-/// User name of the controller of an installation in this namespace.
-pub fn controller_of(namespace: &str) -> String {
-    format!("system:serviceaccount:{namespace}:{CONTROLLER_SERVICE_ACCOUNT}")
-}
-
-/// Settings of the installation, from the chart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Image reference of `weightlock-verify`.
-    pub verifier_image: String,
-    /// Extended resources that count as a GPU, besides the built-in ones.
-    pub gpu_resources: BTreeSet<String>,
-    /// GPU pods outside every environment.
-    pub gpu_pods_outside: GpuPodsOutside,
-    /// What becomes of pods that reach their node without being one of its agents: a warning, or a refusal.
-    pub node_access: Mode,
-    /// Whose pods may reach the node, besides those of kube-system and of Weightlock itself.
-    pub node_agents: BTreeSet<NodeAgent>,
-    /// Whether the kubelet itself ends a pod whose weights changed.
-    pub restart_all_containers: RestartAllContainers,
-    /// Namespace that Weightlock runs in.
-    pub own_namespace: String,
-}
-
-/// A service account whose pods are agents of the node: storage and network drivers, collectors of logs and metrics.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeAgent {
-    /// Namespace.
-    pub namespace: String,
-    /// Name of the service account.
-    pub service_account: String,
-}
-
-impl std::str::FromStr for NodeAgent {
-    type Err = String;
-
-    /// Reads `NAMESPACE/SERVICEACCOUNT`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('/') {
-            Some((namespace, account)) if !namespace.is_empty() && !account.is_empty() && !account.contains('/') => {
-                Ok(Self { namespace: namespace.into(), service_account: account.into() })
-            }
-            _ => Err(format!("{text:?} is no service account: write NAMESPACE/NAME")),
-        }
-    }
-}
-
-impl std::fmt::Display for NodeAgent {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.service_account)
-    }
-}
-
-impl Settings {
-    /// User name of the controller.
-    pub fn controller(&self) -> String {
-        controller_of(&self.own_namespace)
-    }
-
-    /// The namespaces of the cluster's own pods and of ours. What is asked of all pods is not asked there.
-    pub fn cluster_namespaces(&self) -> [&str; 2] {
-        ["kube-system", &self.own_namespace]
-    }
-
-    /// Whether pods of this service account may reach their node.
-    pub fn is_node_agent(&self, namespace: &str, service_account: &str) -> bool {
-        let listed = |agent: &NodeAgent| agent.namespace == namespace && agent.service_account == service_account;
-        self.cluster_namespaces().contains(&namespace) || self.node_agents.iter().any(listed)
-    }
-
-    /// Whether there are such pods in this namespace.
-    pub fn has_node_agents(&self, namespace: &str) -> bool {
-        self.cluster_namespaces().contains(&namespace) || self.node_agents.iter().any(|a| a.namespace == namespace)
-    }
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            verifier_image: "registry.invalid/weightlock/weightlock-verify:dev".into(),
-            gpu_resources: BTreeSet::new(),
-            gpu_pods_outside: GpuPodsOutside::Warn,
-            node_access: Mode::Audit,
-            node_agents: BTreeSet::new(),
-            restart_all_containers: RestartAllContainers::Auto,
-            own_namespace: "weightlock-system".into(),
-        }
-    }
-}
-
 /// Extended resources that count as a GPU wherever Weightlock runs, by the beginning of their names: NVIDIA with MIG and
 /// shared ones, AMD, Intel, Google TPU, AWS Neuron, Gaudi.
 pub const GPU_RESOURCES: [&str; 7] = [
@@ -146,30 +54,20 @@ pub const GPU_VARIABLES: [&str; 3] = ["NVIDIA_VISIBLE_DEVICES", "AMD_VISIBLE_DEV
 pub const NO_DEVICES: [&str; 3] = ["", "void", "none"];
 /// Runtime classes of those runtimes, by the names under which their operators install them.
 pub const GPU_RUNTIME_CLASSES: [&str; 5] = ["nvidia", "nvidia-cdi", "nvidia-legacy", "amd", "habana"];
+/// Device classes of Dynamic Resource Allocation that are accelerators, by the names under which drivers install them.
+pub const GPU_DEVICE_CLASSES: [&str; 7] = [
+    "gpu.nvidia.com",
+    "mig.nvidia.com",
+    "vfio.gpu.nvidia.com",
+    "gpu.amd.com",
+    "gpu.intel.com",
+    "gaudi.intel.com",
+    "tpu.google.com",
+];
+/// Extended resources that begin with this stand for the device class that follows (Kubernetes 1.34 and later).
+pub const DEVICE_CLASS_RESOURCE: &str = "deviceclass.resource.kubernetes.io/";
 /// Annotations that begin with this give devices by the Container Device Interface.
 pub const DEVICE_ANNOTATIONS: &str = "cdi.k8s.io/";
-
-/// What becomes of a GPU pod outside every environment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
-pub enum GpuPodsOutside {
-    /// Nothing.
-    Allow,
-    /// A warning.
-    #[default]
-    Warn,
-    /// It is refused.
-    Deny,
-}
-
-/// Whether pods carry the rule by which the kubelet restarts all their containers, the verifier first, where weights changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RestartAllContainers {
-    /// Where every node of the cluster declares that it can. A pod with the rule is placed on no other node.
-    #[default]
-    Auto,
-    /// Nowhere.
-    Never,
-}
 
 /// Namespace and name of a claim.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -20,13 +20,9 @@ use self::step::{CertificateId, State, Step};
 use super::Context;
 use super::apply::ObjectId;
 use super::error::ReconcileError;
+use crate::domain::settings::{AUTHORITY_SECRET, SERVING_SECRET};
 use crate::render::webhook_configuration::SERVICE_NAME;
 use crate::render::{INSTALLATION, MANAGED_BY, OWNER};
-
-/// Secret with the authority.
-pub const AUTHORITY_SECRET: &str = "weightlock-webhook-ca";
-/// Secret with the serving certificate.
-pub const SERVING_SECRET: &str = "weightlock-webhook-tls";
 
 /// How many steps one run may take. A rotation takes three.
 const STEPS: usize = 8;

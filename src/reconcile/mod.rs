@@ -39,7 +39,10 @@ use futures::{StreamExt, stream};
 use tokio::sync::watch;
 
 use crate::{
-    domain::{World, consumers, world::Settings},
+    domain::{
+        World, consumers,
+        settings::{CONTROLLER_LEASE, Settings},
+    },
     index::{Index, Scope},
     runtime::{
         Process, RuntimeError,
@@ -54,8 +57,6 @@ use schedule::{Recipe, Schedule};
 
 /// How soon to look again where two watches do not show the same object yet.
 const CATCH_UP: Duration = Duration::from_millis(100);
-/// Name of the Lease that the leader holds.
-const LEASE: &str = "weightlock-controller";
 /// How long changes are gathered before a round.
 const GATHER: Duration = Duration::from_millis(50);
 /// The least time from the start of one round to the start of the next.
@@ -149,7 +150,7 @@ pub async fn run(process: &Process, settings: Settings) -> Result<(), RuntimeErr
     let background = tokio::spawn(async move { futures::join!(watches, more_watches) });
     let ready = tokio::spawn(report_readiness(process.clone(), index.clone(), observed.clone()));
 
-    let elector = Elector::new(process.client.clone(), &own_namespace, LEASE, &process.instance);
+    let elector = Elector::new(process.client.clone(), &own_namespace, CONTROLLER_LEASE, &process.instance);
     let outcome = match elector.acquire(&process.shutdown).await {
         None => Ok(()),
         Some(mut leadership) => {

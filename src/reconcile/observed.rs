@@ -34,14 +34,13 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::{
-    apply::ObjectId,
-    certificate::{AUTHORITY_SECRET, SERVING_SECRET},
-    error::ReconcileError,
-};
+use super::{apply::ObjectId, error::ReconcileError};
 use crate::{
     api::{WeightArtifact, WeightEnvironment, WeightIndex, WeightManifest},
-    domain::{access, carrier, world::Settings},
+    domain::{
+        access, carrier,
+        settings::{AUTHORITY_SECRET, SERVING_SECRET, Settings},
+    },
     index::convert::grants,
     render::{ENVIRONMENT_LABEL, MANAGED_BY},
 };

@@ -23,11 +23,11 @@ use tokio::sync::watch;
 
 use super::{
     apply::{ObjectId, Writer},
-    certificate::{AUTHORITY_SECRET, SERVING_SECRET},
     error::ReconcileError,
 };
 use crate::{
     api::{WeightArtifact, WeightEnvironment, WeightIndex},
+    domain::settings::{AUTHORITY_SECRET, SERVING_SECRET},
     render::MANAGED_BY,
     runtime::{Process, metrics::Writes},
 };

@@ -10,8 +10,8 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 
 use crate::domain::network::POLICIES;
+use crate::domain::settings::controller_of;
 use crate::domain::webhook_scope::WebhookScope;
-use crate::domain::world::controller_of;
 
 /// Name of both configurations.
 pub const NAME: &str = "weightlock";

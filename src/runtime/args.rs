@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use clap::{Args, ValueEnum};
 
 use crate::api::Mode;
-use crate::domain::world::{GpuPodsOutside, NodeAgent, RestartAllContainers, Settings};
+use crate::domain::world::{Administrators, GpuPodsOutside, NodeAgent, RestartAllContainers, Settings};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -67,6 +67,12 @@ pub struct InstallationArgs {
     /// Whether the kubelet itself ends a pod whose weights changed.
     #[arg(long, env = "WEIGHTLOCK_RESTART_ALL_CONTAINERS", value_enum, default_value = "Auto", ignore_case = true)]
     pub restart_all_containers: RestartRule,
+    /// A user who may change Weightlock's own namespace, as the API server names them. May be repeated.
+    #[arg(long = "administrator-user")]
+    pub administrator_users: Vec<String>,
+    /// A group whose members may change Weightlock's own namespace. May be repeated.
+    #[arg(long = "administrator-group")]
+    pub administrator_groups: Vec<String>,
     /// Namespace that Weightlock runs in.
     #[arg(long, env = "POD_NAMESPACE", default_value = "weightlock-system")]
     pub own_namespace: String,
@@ -123,6 +129,10 @@ impl InstallationArgs {
             restart_all_containers: match self.restart_all_containers {
                 RestartRule::Auto => RestartAllContainers::Auto,
                 RestartRule::Never => RestartAllContainers::Never,
+            },
+            administrators: Administrators {
+                users: self.administrator_users.iter().cloned().collect(),
+                groups: self.administrator_groups.iter().cloned().collect(),
             },
             own_namespace: self.own_namespace.clone(),
         }

@@ -293,7 +293,7 @@ pub async fn try_delete(client: &Client, value: &Value) -> Result<Value, String>
 
 /// The warnings that come with an accepted creation, which is not stored.
 pub async fn warnings(client: &Client, value: &Value) -> Vec<String> {
-    let url = format!("/api/v1/namespaces/{}/pods", value["metadata"]["namespace"].as_str().expect("namespace"));
+    let url = api_of(client, value).resource_url().to_owned();
     let params = PostParams { dry_run: true, ..Default::default() };
     let request = kube::core::Request::new(url).create(&params, serde_json::to_vec(value).unwrap()).unwrap();
     let response = client.send(request.map(kube::client::Body::from)).await.expect("an answer");

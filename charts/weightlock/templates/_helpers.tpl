@@ -30,6 +30,12 @@ app.kubernetes.io/component: {{ .component }}
 {{- range .Values.nodeAgents }}
 - --node-agent={{ .namespace }}/{{ .serviceAccount }}
 {{- end }}
+{{- range .Values.administrators.users }}
+- {{ printf "--administrator-user=%s" . | quote }}
+{{- end }}
+{{- range .Values.administrators.groups }}
+- {{ printf "--administrator-group=%s" . | quote }}
+{{- end }}
 - --restart-all-containers={{ .Values.restartAllContainers }}
 {{- range .Values.gpuResources }}
 - --gpu-resource={{ . }}

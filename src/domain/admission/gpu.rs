@@ -4,13 +4,18 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::pod::{Pod, object, text};
+use super::pod::{Container, Pod, object, text};
 use super::text::quoted;
-use crate::domain::world::{DEVICE_ANNOTATIONS, GPU_RESOURCES, GPU_RUNTIME_CLASSES, GPU_VARIABLES, NO_DEVICES};
+use crate::domain::world::{
+    DEVICE_ANNOTATIONS, DEVICE_CLASS_RESOURCE, GPU_DEVICE_CLASSES, GPU_RESOURCES, GPU_RUNTIME_CLASSES, GPU_VARIABLES,
+    NO_DEVICES,
+};
 
 /// Whether a resource is an accelerator.
 pub(super) fn is_gpu(resource: &str, configured: &BTreeSet<String>) -> bool {
-    configured.contains(resource) || GPU_RESOURCES.iter().any(|prefix| resource.starts_with(prefix))
+    configured.contains(resource)
+        || GPU_RESOURCES.iter().any(|prefix| resource.starts_with(prefix))
+        || resource.strip_prefix(DEVICE_CLASS_RESOURCE).is_some_and(|class| GPU_DEVICE_CLASSES.contains(&class))
 }
 
 /// What the pod asks for, as the fact of a violation: `container "x" asks for nvidia.com/gpu`. A way to a GPU that takes no
@@ -63,9 +68,16 @@ fn gives(variable: &Value) -> bool {
             || !NO_DEVICES.contains(&part("value").unwrap_or_default()))
 }
 
-/// Whether the pod has ResourceClaims. It cannot be told whether they bring a GPU: in an environment they count as one.
+/// Whether the pod has ResourceClaims, or asks for a device class as a resource. It cannot be told whether that brings a GPU:
+/// in an environment it counts as one.
 pub(super) fn may_bring_one(pod: &Pod<'_>) -> bool {
+    let asks = |container: &Container<'_>| {
+        let lists =
+            object(container.raw, "resources").into_iter().flat_map(|r| ["limits", "requests"].map(|l| object(r, l)));
+        lists.flatten().flatten().any(|(resource, _)| resource.starts_with(DEVICE_CLASS_RESOURCE))
+    };
     pod.spec.get("resourceClaims").and_then(Value::as_array).is_some_and(|claims| !claims.is_empty())
+        || pod.containers.iter().any(asks)
 }
 
 fn is_zero(amount: &Value) -> bool {

@@ -5,6 +5,7 @@
 //! pod as it is after [`shape`]: whoever starts from a manifest shapes it first.
 
 mod assessment;
+mod devices;
 mod download;
 mod foresight;
 mod gpu;
@@ -59,8 +60,8 @@ pub struct Shaped {
 
 /// Decides on a request. Never panics; what cannot be decided is not allowed.
 ///
-/// Decided are pods (creation, update, connections), connections to services, what claims and volumes bind, and policies
-/// that open the network. Requests about anything else concern no rule.
+/// Decided are pods (creation, update, connections), connections to services, what claims and volumes bind, claims of
+/// devices, and policies that open the network. Requests about anything else concern no rule.
 pub fn decide(world: &World, request: &Request<'_>) -> Decision {
     let mut findings = Findings::default();
     if request.operation == Operation::Delete {
@@ -73,6 +74,14 @@ pub fn decide(world: &World, request: &Request<'_>) -> Decision {
                     opening::policy(world, kind, request, environment, f);
                 });
             });
+        }
+        return findings.decision();
+    }
+    if request.group == devices::GROUP {
+        let is_claim = matches!(request.resource, "resourceclaims" | "resourceclaimtemplates");
+        // What a claim asks for is never changed.
+        if is_claim && request.operation == Operation::Create && request.subresource.is_none() {
+            synced(world, &mut findings, |f| devices::claim(world, request, f));
         }
         return findings.decision();
     }

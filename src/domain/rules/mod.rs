@@ -92,6 +92,8 @@ pub enum Rule {
     ImageNotPinned,
     /// A GPU pod outside every environment.
     GpuPodOutside,
+    /// Devices that others use are claimed.
+    DeviceAdminAccess,
     /// A reserved name or annotation is misused.
     ReservedName,
     /// An object that Weightlock stands on is changed or deleted.
@@ -225,6 +227,7 @@ const ALL: &[Rule] = &[
     Rule::Published,
     Rule::EndpointsByHand,
     Rule::GpuPodOutside,
+    Rule::DeviceAdminAccess,
     Rule::ReservedName,
     Rule::OwnObject,
     Rule::Delegation,

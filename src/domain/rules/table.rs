@@ -53,6 +53,7 @@ pub(super) fn describe(rule: Rule) -> &'static Description {
         Rule::Published => &cluster::PUBLISHED,
         Rule::EndpointsByHand => &cluster::ENDPOINTS_BY_HAND,
         Rule::GpuPodOutside => &cluster::GPU_POD_OUTSIDE,
+        Rule::DeviceAdminAccess => &cluster::DEVICE_ADMIN_ACCESS,
         Rule::ReservedName => &cluster::RESERVED_NAME,
         Rule::OwnObject => &cluster::OWN_OBJECT,
         Rule::Delegation => &cluster::DELEGATION,

@@ -6,6 +6,7 @@
 
 mod cel;
 mod delegation;
+mod devices;
 mod images;
 mod node;
 mod placed;
@@ -63,6 +64,7 @@ fn all(settings: &Settings, enforced: Vec<String>, registered: bool) -> Vec<Poli
         protection::definitions(),
         protection::index(settings),
         protection::incidents(settings),
+        protection::state(settings),
         storage::volumes(),
         storage::claims(),
         storage::snapshots(),
@@ -74,10 +76,13 @@ fn all(settings: &Settings, enforced: Vec<String>, registered: bool) -> Vec<Poli
         pods::node_connections(),
         node::pods(settings),
         node::volumes(settings),
+        devices::admin_access(settings),
     ];
+    all.extend(protection::installation(settings));
     all.extend(delegation::all(settings));
     all.extend(registered.then(|| images::images(settings)));
     all.extend(pods::gpus(settings));
+    all.extend(devices::gpus(settings));
     all.extend(publication::all(&enforced));
     all.extend(protection::network_policies(settings, &enforced));
     all.extend(pods::statuses(enforced));

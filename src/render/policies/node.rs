@@ -146,7 +146,7 @@ pub fn volumes(settings: &Settings) -> Policy {
     }
 }
 
-fn actions(settings: &Settings) -> &'static [&'static str] {
+pub(super) fn actions(settings: &Settings) -> &'static [&'static str] {
     match settings.node_access {
         Mode::Audit => &["Warn", "Audit"],
         Mode::Enforce => &["Deny"],

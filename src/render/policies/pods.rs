@@ -5,7 +5,8 @@ use super::storage::claim_violations;
 use super::{Namespaces, Parameter, Policy, cel, cluster_namespaces, fallback, rule, source, tag};
 use crate::domain::Rule;
 use crate::domain::world::{
-    DEVICE_ANNOTATIONS, GPU_RESOURCES, GPU_RUNTIME_CLASSES, GPU_VARIABLES, GpuPodsOutside, NO_DEVICES, Settings,
+    DEVICE_ANNOTATIONS, DEVICE_CLASS_RESOURCE, GPU_DEVICE_CLASSES, GPU_RESOURCES, GPU_RUNTIME_CLASSES, GPU_VARIABLES,
+    GpuPodsOutside, NO_DEVICES, Settings,
 };
 
 /// Registered storage is not mounted in a namespace where it is not permitted, by a claim, inline, or through a claim
@@ -275,5 +276,7 @@ fn is_gpu(resource: &str, settings: &Settings) -> String {
     for prefix in GPU_RESOURCES {
         tests.push(format!("{resource}.startsWith({})", cel::literal(prefix)));
     }
+    let classes = GPU_DEVICE_CLASSES.map(|class| format!("{DEVICE_CLASS_RESOURCE}{class}"));
+    tests.push(format!("{resource} in {}", cel::literals(classes)));
     format!("({})", tests.join(" || "))
 }

@@ -1,9 +1,9 @@
-//! Ring 1 keeps what it stands on: the definitions of the custom resources, and the index.
+//! Ring 1 keeps what it stands on: the definitions of the custom resources, the index, and the installation.
 
-use super::{Namespaces, Parameter, Policy, cel, fallback, rule, tag};
+use super::{Namespaces, PREFIX, Parameter, Policy, cel, fallback, rule, tag};
 use crate::api::GROUP;
 use crate::domain::Rule;
-use crate::domain::world::Settings;
+use crate::domain::settings::{AUTHORITY_SECRET, CONTROLLER_LEASE, SERVING_SECRET, Settings};
 use crate::render::{MANAGED_BY, OWNER};
 
 /// Our definitions are not deleted while this policy is bound. Without the definition of their parameter, policies
@@ -75,6 +75,127 @@ pub fn incidents(settings: &Settings) -> Policy {
             Rule::OwnObject.id()
         ),
     }
+}
+
+/// Only the controller writes the Lease by which its replicas agree who leads, and the Secrets with the certificate of the
+/// webhook: who could would silence the controller, or answer in place of the webhook. A Secret may be deleted, to have the
+/// certificate made anew.
+pub fn state(settings: &Settings) -> Policy {
+    let remedy = "leave it to the controller; to have the certificate made anew, delete its Secrets.";
+    Policy {
+        name: "protect-state",
+        parameter: Parameter::None,
+        actions: &["Deny"],
+        rules: vec![
+            rule("coordination.k8s.io", &["*"], &["leases"], &["CREATE", "UPDATE", "DELETE"]),
+            rule("", &["v1"], &["secrets"], &["CREATE", "UPDATE"]),
+        ],
+        scope: Namespaces::Only(vec![settings.own_namespace.clone()]),
+        variables: vec![
+            name(),
+            (
+                "ours",
+                format!(
+                    "(request.resource.resource == 'leases' ? [{}] : [{}, {}]).exists(n, n == variables.name)",
+                    cel::literal(CONTROLLER_LEASE),
+                    cel::literal(AUTHORITY_SECRET),
+                    cel::literal(SERVING_SECRET)
+                ),
+            ),
+        ],
+        violations: format!(
+            "!variables.ours || request.userInfo.username == {} || {} ? [] : [{} + request.kind.kind + ' \"' + variables.name + '\" is written by the controller only, and not by \"' + request.userInfo.username + '\". Remedy: ' + {}]",
+            cel::literal(&settings.controller()),
+            cel::cluster(),
+            tag(Rule::OwnObject),
+            cel::literal(remedy)
+        ),
+        unless: None,
+        fallback: fallback(
+            Rule::OwnObject,
+            "the controller's Lease and the webhook's certificate are written by the controller only",
+        ),
+    }
+}
+
+/// What the parts of Weightlock run with, and who they are: whoever changes it decides what is verified, by which image.
+/// `None`: nobody is declared to be an administrator, so the cluster's RBAC alone says who changes it.
+///
+/// Pods may be deleted and evicted by all, for nodes are drained; ConfigMaps are none of ours.
+pub fn installation(settings: &Settings) -> Option<Policy> {
+    if settings.administrators.is_empty() {
+        return None;
+    }
+    let remedy = "ask an administrator of Weightlock, or have yourself listed in administrators of its chart.";
+    let writes = &["CREATE", "UPDATE", "DELETE"];
+    let listed = |names: &std::collections::BTreeSet<String>| cel::literals(names.iter().cloned());
+    Some(Policy {
+        name: "protect-installation",
+        parameter: Parameter::None,
+        actions: &["Deny"],
+        rules: vec![
+            rule("apps", &["*"], &["deployments", "replicasets", "statefulsets", "daemonsets"], writes),
+            rule("batch", &["*"], &["jobs", "cronjobs"], writes),
+            rule("", &["v1"], &["pods", "pods/ephemeralcontainers"], &["CREATE", "UPDATE"]),
+            rule(
+                "",
+                &["v1"],
+                &["pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "services/proxy"],
+                &["CONNECT"],
+            ),
+            rule("", &["v1"], &["secrets", "serviceaccounts", "serviceaccounts/token", "services"], writes),
+            rule("discovery.k8s.io", &["*"], &["endpointslices"], writes),
+            rule("networking.k8s.io", &["*"], &["networkpolicies"], writes),
+            rule("rbac.authorization.k8s.io", &["*"], &["roles", "rolebindings"], writes),
+            rule("rbac.authorization.k8s.io", &["*"], &["clusterroles", "clusterrolebindings"], writes),
+            rule("", &["v1"], &["namespaces"], &["DELETE"]),
+        ],
+        scope: Namespaces::Only(vec![settings.own_namespace.clone()]),
+        variables: vec![
+            name(),
+            ("user", "request.userInfo.username".into()),
+            // Objects without a namespace are all asked about; the namespace itself is matched by its name.
+            (
+                "ours",
+                format!(
+                    "(has(request.namespace) && request.namespace == {}) || variables.name.startsWith({})",
+                    cel::literal(&settings.own_namespace),
+                    cel::literal(PREFIX)
+                ),
+            ),
+            (
+                "administrator",
+                format!(
+                    "variables.user in {} || (has(request.userInfo.groups) && request.userInfo.groups.exists(g, g in {}))",
+                    listed(&settings.administrators.users),
+                    listed(&settings.administrators.groups)
+                ),
+            ),
+            (
+                "part",
+                format!(
+                    "variables.user.startsWith({}) || variables.user.startsWith('system:node:') || {}",
+                    cel::literal(&format!("system:serviceaccount:{}:", settings.own_namespace)),
+                    cel::cluster()
+                ),
+            ),
+        ],
+        violations: format!(
+            "!variables.ours || variables.administrator || variables.part ? [] : [{} + request.kind.kind + ' \"' + variables.name + '\" is a part of Weightlock, and \"' + variables.user + '\" is none of its administrators. Remedy: ' + {}]",
+            tag(Rule::OwnObject),
+            cel::literal(remedy)
+        ),
+        unless: None,
+        fallback: format!(
+            "[{}] this is a part of Weightlock, which its administrators change. Remedy: {remedy}",
+            Rule::OwnObject.id()
+        ),
+    })
+}
+
+/// The name that a request is for: there is none while it is to be generated.
+fn name() -> (&'static str, String) {
+    ("name", "has(request.name) ? request.name : ''".into())
 }
 
 /// The NetworkPolicies of environments are changed and deleted by the controller, and with their namespace. The controller

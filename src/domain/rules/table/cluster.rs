@@ -65,9 +65,19 @@ pub const ENDPOINTS_BY_HAND: Description = Description {
 pub const GPU_POD_OUTSIDE: Description = Description {
     id: "WL-501",
     title: "GPU pod outside every environment",
-    summary: "A pod asks for a GPU in a namespace of no environment, or gets one without a request: by a variable of its containers (NVIDIA_VISIBLE_DEVICES, AMD_VISIBLE_DEVICES, HABANA_VISIBLE_DEVICES), a runtime class of a vendor (nvidia, nvidia-cdi, nvidia-legacy, amd, habana) or an annotation of the Container Device Interface (cdi.k8s.io/…). Service accounts that the chart's nodeAgents lists may. The installation says whether that is allowed, warned of or refused (gpuPodsOutsideEnvironments).",
+    summary: "A pod asks for a GPU in a namespace of no environment, or gets one without a request: by a variable of its containers (NVIDIA_VISIBLE_DEVICES, AMD_VISIBLE_DEVICES, HABANA_VISIBLE_DEVICES), a runtime class of a vendor (nvidia, nvidia-cdi, nvidia-legacy, amd, habana) or an annotation of the Container Device Interface (cdi.k8s.io/…). Or a ResourceClaim or ResourceClaimTemplate there is for a device class of a vendor (gpu.nvidia.com, mig.nvidia.com, vfio.gpu.nvidia.com, gpu.amd.com, gpu.intel.com, gaudi.intel.com, tpu.google.com). Service accounts that the chart's nodeAgents lists may. The installation says whether that is allowed, warned of or refused (gpuPodsOutsideEnvironments).",
     remedy: "Run it in a namespace of a WeightEnvironment, or add the namespace to one. For one that needs no GPU: remove what gives it one, or set the variable to void.",
     example: "resources.limits: {nvidia.com/gpu: 1} in a namespace of no environment",
+    rings: &[Ring::ApiServer],
+    aspect: Aspect::Always,
+};
+
+pub const DEVICE_ADMIN_ACCESS: Description = Description {
+    id: "WL-502",
+    title: "Devices in use are claimed",
+    summary: "A ResourceClaim or ResourceClaimTemplate asks for adminAccess: its pods reach devices that other pods use, and what is in their memory. It is asked in every namespace but kube-system, Weightlock's own, and those with service accounts that the chart's nodeAgents lists. The chart's nodeAccess says whether it is warned of (Audit) or refused (Enforce): docs/node-access.md.",
+    remedy: "Leave out adminAccess. The namespace of an agent of the node, one that monitors devices, is listed in nodeAgents of the chart.",
+    example: "spec.devices.requests[].exactly.adminAccess: true",
     rings: &[Ring::ApiServer],
     aspect: Aspect::Always,
 };
@@ -85,7 +95,7 @@ pub const RESERVED_NAME: Description = Description {
 pub const OWN_OBJECT: Description = Description {
     id: "WL-602",
     title: "An object of Weightlock",
-    summary: "A definition of Weightlock's custom resources is deleted while its policies are in force, or a WeightIndex, a WeightIncident or a NetworkPolicy of an environment is written by someone else than the controller. Policies whose parameters are gone refuse all that they match.",
+    summary: "A definition of Weightlock's custom resources is deleted while its policies are in force, or a WeightIndex, a WeightIncident, a NetworkPolicy of an environment, the Lease of the controller or a Secret with the certificate of the webhook is written by someone else than the controller. Or somebody whom the administrators of the chart do not list changes what Weightlock runs with: the workloads, service accounts, Secrets, Services, roles and policies of its namespace, and its cluster roles. Policies whose parameters are gone refuse all that they match.",
     remedy: "To change what is protected, change WeightArtifacts and WeightEnvironments; to uninstall, delete the ValidatingAdmissionPolicyBindings of Weightlock first.",
     example: "kubectl delete crd weightindexes.weightlock.dev",
     rings: &[Ring::ApiServer],
