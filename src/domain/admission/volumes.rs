@@ -6,7 +6,9 @@
 //! - A claim that does not exist could be made later for any storage that is permitted in the namespace, and the pod
 //!   would then read weights that nothing verified: it is refused (WL-111). Controllers that make claims for their pods
 //!   (StatefulSet) make the claim first; generic ephemeral volumes are decided by their template.
-//! - An unbound claim that names a volume, or for which a volume is reserved, is decided as that volume.
+//! - An unbound claim that names a volume is decided as that volume.
+//! - One for which a volume is reserved is decided as that volume and as a claim that is to be provisioned: the binder passes
+//!   over a reservation that does not fit (too small, another mode, of an earlier claim of that name).
 //! - An unbound claim with a data source is decided by that source; one that cannot be followed is refused.
 //! - Any other unbound claim is to be provisioned anew, and passes for pods without weights and GPU, so that
 //!   WaitForFirstConsumer works. It is refused while there is an unclaimed volume of registered storage that is permitted
@@ -192,7 +194,16 @@ fn claim<'a>(world: &'a World, name: &ClaimName, via: &str) -> Content<'a> {
     if matches!(&own, Content::Storage { artifacts, .. } if !artifacts.is_empty()) {
         return own;
     }
-    found.data_source.as_ref().and_then(|source| from_source(world, source, via, CLONES)).unwrap_or(own)
+    if let Some(filled) = found.data_source.as_ref().and_then(|source| from_source(world, source, via, CLONES)) {
+        return filled;
+    }
+    // What is reserved for a claim need not be what it gets.
+    if found.volume.is_none()
+        && let unresolved @ Content::Unresolved(..) = fresh(world, &name.namespace, via)
+    {
+        return unresolved;
+    }
+    own
 }
 
 /// What a claim with this data source may hold; `None` where the source holds no weights.

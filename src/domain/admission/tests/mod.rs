@@ -5,6 +5,7 @@
 mod support;
 
 mod again;
+mod claims;
 mod devices;
 mod download;
 mod foresight;
@@ -26,6 +27,7 @@ use crate::domain::rules::Ring;
 fn every_rule_has_its_test() {
     let tests = [
         include_str!("again.rs"),
+        include_str!("claims.rs"),
         include_str!("devices.rs"),
         include_str!("download.rs"),
         include_str!("hardening.rs"),
