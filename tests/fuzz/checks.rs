@@ -1,5 +1,7 @@
-//! What must hold of each parser, whatever it is given: it does not panic, and what it accepts is sound. The fuzz targets
-//! try to break it; an ordinary test replays the corpus.
+//! What must hold of each parser, whatever it is given: it does not panic, and what it accepts is sound; and of the
+//! decision ([`decide`]). The fuzz targets try to break it; an ordinary test replays the corpus.
+
+pub mod decide;
 
 use std::io::Cursor;
 
@@ -22,6 +24,7 @@ pub const ALL: &[(&str, Check)] = &[
     ("manifest", manifest),
     ("safetensors", safetensors),
     ("gguf", gguf),
+    ("decide", decide::check),
 ];
 
 /// Longest data that stands behind a header which is tried.
