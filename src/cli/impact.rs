@@ -52,9 +52,11 @@ pub fn impact(world: &World, environments: &[String]) -> Result<Vec<Verdict>, Cl
     }
     let chosen = |name: &String| environments.is_empty() || environments.contains(name);
     let mut enforced = world.clone();
-    for (_, environment) in enforced.environments.iter_mut().filter(|(name, _)| chosen(name)) {
-        environment.modes.admission = Mode::Enforce;
-        environment.modes.verification = Mode::Enforce;
+    for name in world.environments.keys().filter(|name| chosen(name)) {
+        if let Some(environment) = enforced.environments.get_mut(name) {
+            environment.modes.admission = Mode::Enforce;
+            environment.modes.verification = Mode::Enforce;
+        }
     }
     let mut verdicts = Vec::new();
     for ((namespace, name), pod) in &world.pods {

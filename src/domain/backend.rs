@@ -4,6 +4,7 @@
 //! name of a claim or volume, which anyone who may create objects can choose.
 
 mod image;
+mod overlap;
 mod placed;
 
 use std::net::IpAddr;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use image::{Reference, is_id};
+pub(in crate::domain) use overlap::Overlap;
 pub use placed::{NFS_DRIVER, SMB_DRIVER};
 
 /// Canonical, versioned key of storage: `v1:csi:DRIVER:HANDLE`, `v1:nfs:SERVER:/PATH`, `v1:smb:SERVER:/PATH`,
@@ -108,11 +110,16 @@ impl BackendKey {
 
     /// The key in the form in which storage that is matched by equality has one spelling, whichever type declared it.
     pub fn comparable(&self) -> Self {
+        Self(self.compared().0)
+    }
+
+    /// The text of [`Self::comparable`], and whether the key has a path.
+    fn compared(&self) -> (String, bool) {
         let parts = self.parts();
         match parts.path {
-            Some(path) if parts.rest.is_empty() => Self(format!("v1:{}:{path}", parts.kind)),
-            Some(path) => Self(format!("v1:{}:{}:{path}", parts.kind, parts.rest)),
-            None => Self(format!("v1:{}:{}", parts.kind, parts.rest)),
+            Some(path) if parts.rest.is_empty() => (format!("v1:{}:{path}", parts.kind), true),
+            Some(path) => (format!("v1:{}:{}:{path}", parts.kind, parts.rest), true),
+            None => (format!("v1:{}:{}", parts.kind, parts.rest), false),
         }
     }
 

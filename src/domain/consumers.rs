@@ -4,11 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{
-    World, backend,
-    lookup::ClaimStorage,
-    world::{ClaimName, LocationSource},
-};
+use super::{World, backend, lookup::ClaimStorage, world::ClaimName};
 
 /// Annotations of pods that begin with this say which artifact the volume named after it receives by download.
 pub const DOWNLOAD: &str = "weights.weightlock.dev/";
@@ -95,9 +91,7 @@ fn add_claim(world: &World, name: ClaimName, holdings: &mut Holdings) {
         // There is no storage behind it, so no bytes; the pod does not start before there is.
         ClaimStorage::Absent | ClaimStorage::Unbound => {}
     }
-    let source = LocationSource::Claim(name);
-    let declared = world.artifacts.values().filter(|a| a.locations.iter().any(|location| location.source == source));
-    holdings.artifacts.extend(declared.map(|artifact| artifact.name.clone()));
+    holdings.artifacts.extend(world.artifacts_behind(&name).into_iter().map(|artifact| artifact.name.clone()));
 }
 
 fn add_key(world: &World, key: &backend::BackendKey, holdings: &mut Holdings) {
@@ -142,7 +136,7 @@ mod tests {
     use super::*;
     use crate::domain::{
         BackendKey,
-        world::{Artifact, ArtifactLocation, Claim, Manifest, Volume},
+        world::{Artifact, ArtifactLocation, Claim, LocationSource, Manifest, Volume},
     };
 
     const DIGEST: &str = "sha256:5c1e";

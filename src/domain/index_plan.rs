@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::backend::BackendKey;
+use super::backend::{BackendKey, Overlap};
 use super::lookup::Membership;
 use super::world::{Artifact, ClaimName, LocationSource, World};
 use crate::api::{IndexEntry, IndexMember, IndexReach, Network, WeightIndexSpec};
@@ -133,21 +133,15 @@ fn claim_key(name: &ClaimName) -> String {
 impl<'a> Tables<'a> {
     /// The artifacts whose storage overlaps a key: found by looking up its ancestors and the range of its descendants.
     fn owners(&self, key: &BackendKey) -> Owners<'a> {
-        let text = key.comparable().0;
-        if !key.has_path() {
-            return self.keys.get(&text).cloned().unwrap_or_default();
-        }
+        let Overlap { named, below } = key.overlap();
+        let Some(below) = below else {
+            return named.first().and_then(|text| self.keys.get(text)).cloned().unwrap_or_default();
+        };
         let mut owners = Owners::new();
-        let directory = format!("{}/", text.trim_end_matches('/'));
-        let descendants = self.paths.range(directory.clone()..).take_while(|(key, _)| key.starts_with(&directory));
-        for (_, found) in descendants {
+        let descendants = self.paths.range(below.clone()..).take_while(|(key, _)| key.starts_with(&below));
+        let ancestors = named.iter().filter_map(|name| self.paths.get(name));
+        for found in descendants.map(|(_, found)| found).chain(ancestors) {
             owners.extend(found);
-        }
-        for (at, _) in directory.match_indices('/') {
-            // Of an ancestor at the root the slash belongs to the key.
-            for ancestor in [&directory[..at], &directory[..=at]] {
-                owners.extend(self.paths.get(ancestor).into_iter().flatten());
-            }
         }
         owners
     }

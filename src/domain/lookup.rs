@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::backend::{BackendKey, Reference};
+use super::backend::BackendKey;
 use super::decision::Violation;
 use super::rules::Rule;
 use super::world::{
@@ -120,8 +120,7 @@ impl World {
     }
 
     fn storage_of<'a>(&'a self, name: &ClaimName, claim: &'a Claim) -> ClaimStorage<'a> {
-        let reserved =
-            || self.volumes.iter().find(|(_, v)| v.claim.as_ref() == Some(name)).map(|(volume, _)| volume.as_str());
+        let reserved = || self.reserved_for(name);
         let Some(volume) = claim.volume.as_deref().filter(|v| !v.is_empty()).or_else(reserved) else {
             return ClaimStorage::Unbound;
         };
@@ -174,26 +173,6 @@ impl World {
             }
             ClaimStorage::Unbound | ClaimStorage::Absent => Err(format!("{shown} is not bound yet")),
         }
-    }
-
-    /// The artifacts whose storage overlaps this key, by name.
-    pub fn artifacts_at(&self, key: &BackendKey) -> Vec<&Artifact> {
-        self.artifacts.values().filter(|artifact| !self.locations_at(artifact, key).is_empty()).collect()
-    }
-
-    /// Whether any image is registered as weights.
-    pub fn registers_images(&self) -> bool {
-        let is = |location: &ArtifactLocation| {
-            matches!(&location.source, LocationSource::Key(key) if key.is_image())
-                || location.aliases.iter().any(BackendKey::is_image)
-        };
-        self.artifacts.values().any(|artifact| artifact.locations.iter().any(is))
-    }
-
-    /// The artifacts that an image is, with the key by which it was found: its digest, else its repository.
-    pub fn artifacts_of_image(&self, reference: &str) -> Option<(BackendKey, Vec<&Artifact>)> {
-        let keys = Reference::read(reference).keys().into_iter();
-        keys.map(|key| (key.clone(), self.artifacts_at(&key))).find(|(_, artifacts)| !artifacts.is_empty())
     }
 
     /// The locations of an artifact whose storage overlaps this key, with their keys.

@@ -13,6 +13,7 @@ pub mod index_plan;
 pub mod lookup;
 pub mod network;
 pub mod node;
+pub mod registered;
 pub mod request;
 pub mod rules;
 pub mod settings;

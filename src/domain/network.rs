@@ -266,7 +266,7 @@ mod tests {
     fn world(environments: Vec<Environment>, namespaces: &[(&str, &str)]) -> World {
         World {
             environments: environments.into_iter().map(|environment| (environment.name.clone(), environment)).collect(),
-            namespaces: namespaces.iter().map(|(name, uid)| ((*name).into(), (*uid).into())).collect(),
+            namespaces: namespaces.iter().map(|(name, uid)| (String::from(*name), String::from(*uid))).collect(),
             ..World::default()
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::backend::BackendKey;
+use super::registered::Registered;
 pub use super::settings::{Administrators, GpuPodsOutside, NodeAgent, RestartAllContainers, Settings};
 use crate::api::{Mode, Modes, VolumeRules};
 
@@ -14,27 +15,34 @@ pub struct World {
     /// Settings of the installation.
     pub settings: Settings,
     /// WeightArtifacts by name.
-    pub artifacts: BTreeMap<String, Artifact>,
+    pub artifacts: Map<String, Artifact>,
     /// Names of WeightArtifacts that exist but could not be read, with the reason. While there is one, no unregistered
     /// storage can be told from a registered one.
     pub unreadable_artifacts: BTreeMap<String, String>,
     /// WeightEnvironments by name.
-    pub environments: BTreeMap<String, Environment>,
+    pub environments: Map<String, Environment>,
     /// WeightIncidents by name.
-    pub incidents: BTreeMap<String, Incident>,
+    pub incidents: Map<String, Incident>,
     /// Namespaces: name to UID.
-    pub namespaces: BTreeMap<String, String>,
+    pub namespaces: Map<String, String>,
     /// PersistentVolumeClaims.
-    pub claims: BTreeMap<ClaimName, Claim>,
+    pub claims: Map<ClaimName, Claim>,
     /// PersistentVolumes by name.
-    pub volumes: BTreeMap<String, Volume>,
+    pub volumes: Map<String, Volume>,
     /// Nodes: name, and whether the kubelet declares that it restarts all containers of a pod where a rule of one says so.
     /// No refusal rests on it, so it is never among `unsynced`. The webhook fills it; the controller does not need it.
-    pub nodes: BTreeMap<String, bool>,
+    pub nodes: Map<String, bool>,
     /// Pods of member namespaces by namespace and name, as raw JSON. The controller and the CLI fill it; the webhook does not need it.
-    /// Shared, so that a copy of the world costs little.
-    pub pods: BTreeMap<(String, String), std::sync::Arc<serde_json::Value>>,
+    /// Shared, so that to keep a pod costs little.
+    pub pods: Map<(String, String), std::sync::Arc<serde_json::Value>>,
+    /// Where registered storage is, looked up in advance: see [`World::look_up`].
+    pub registered: Registered,
 }
+
+/// A table whose copies share what did not change in them.
+pub type Map<K, V> = imbl::OrdMap<K, V>;
+/// The same for names alone.
+pub type Set<K> = imbl::OrdSet<K>;
 
 /// Extended resources that count as a GPU wherever Weightlock runs, by the beginning of their names: NVIDIA with MIG and
 /// shared ones, AMD, Intel, Google TPU, AWS Neuron, Gaudi.

@@ -23,8 +23,9 @@ pub(super) trait Folded: Sized + Send + 'static {
     /// Whether the world already holds just this.
     fn held(&self, world: &World) -> bool;
     fn put(self, world: &mut World);
-    fn remove(world: &mut World, key: &Self::Key);
-    fn keys(world: &World) -> BTreeSet<Self::Key>;
+    /// Whether it held one that is removed.
+    fn remove(world: &mut World, key: &Self::Key) -> bool;
+    fn keys(world: &World) -> impl Iterator<Item = &Self::Key>;
     /// Why the object could not be read, where it could not.
     fn problem(&self) -> Option<(&str, &str)> {
         None
@@ -33,7 +34,13 @@ pub(super) trait Folded: Sized + Send + 'static {
 
 /// The fold of one kind: what a listing brought so far, until it is complete.
 pub(super) struct Fold<T: Folded> {
-    listing: Option<Vec<T>>,
+    listing: Option<Listing<T>>,
+}
+
+struct Listing<T: Folded> {
+    keys: BTreeSet<T::Key>,
+    /// What the world does not hold just so. The rest need not be kept until the end.
+    other: Vec<T>,
 }
 
 /// What an event did to the world.
@@ -50,61 +57,70 @@ impl<T: Folded> Fold<T> {
         Self { listing: None }
     }
 
-    /// Folds one event into the world, which is copied only where it changes and is shared.
+    /// Folds one event into the world.
     ///
     /// A listing is taken over at once when it is complete; until then the world keeps what it had.
-    pub(super) fn apply(&mut self, world: &mut Arc<World>, event: Event<DynamicObject>) -> Folding {
+    pub(super) fn apply(&mut self, world: &mut World, event: Event<T>) -> Folding {
         let mut folding = Folding::default();
         match event {
-            Event::Init => self.listing = Some(Vec::new()),
+            Event::Init => self.listing = None,
             Event::InitApply(object) => {
-                let object = read::<T>(object, &mut folding);
-                self.listing.get_or_insert_default().push(object);
+                note(&object, &mut folding);
+                let listing = self.listing.get_or_insert_with(Listing::default);
+                listing.keys.insert(object.key());
+                if !object.held(world) {
+                    listing.other.push(object);
+                }
             }
             Event::InitDone => {
-                let listed = self.listing.take().unwrap_or_default();
-                let keys: BTreeSet<T::Key> = listed.iter().map(T::key).collect();
-                for object in listed {
+                let Listing { keys, other } = self.listing.take().unwrap_or_default();
+                for object in other {
                     folding.changed |= put(world, object);
                 }
-                for gone in T::keys(world).difference(&keys) {
-                    T::remove(Arc::make_mut(world), gone);
-                    folding.changed = true;
+                let gone: Vec<T::Key> = T::keys(world).filter(|key| !keys.contains(key)).cloned().collect();
+                for key in gone {
+                    folding.changed |= T::remove(world, &key);
                 }
-                if world.unsynced.contains(T::KIND) {
-                    Arc::make_mut(world).unsynced.remove(T::KIND);
-                    folding.changed = true;
-                }
+                folding.changed |= world.unsynced.remove(T::KIND);
             }
             Event::Apply(object) => {
-                let object = read::<T>(object, &mut folding);
+                note(&object, &mut folding);
                 folding.changed = put(world, object);
             }
-            Event::Delete(object) => {
-                let key = T::convert(object).key();
-                if T::keys(world).contains(&key) {
-                    T::remove(Arc::make_mut(world), &key);
-                    folding.changed = true;
-                }
-            }
+            Event::Delete(object) => folding.changed = T::remove(world, &object.key()),
         }
         folding
     }
 }
 
-fn read<T: Folded>(object: DynamicObject, folding: &mut Folding) -> T {
-    let object = T::convert(object);
+impl<T: Folded> Default for Listing<T> {
+    fn default() -> Self {
+        Self { keys: BTreeSet::new(), other: Vec::new() }
+    }
+}
+
+/// An event with its object as the world holds it. What takes time is done here, before the world is locked.
+pub(super) fn converted<T: Folded>(event: Event<DynamicObject>) -> Event<T> {
+    match event {
+        Event::Apply(object) => Event::Apply(T::convert(object)),
+        Event::Delete(object) => Event::Delete(T::convert(object)),
+        Event::InitApply(object) => Event::InitApply(T::convert(object)),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+    }
+}
+
+fn note<T: Folded>(object: &T, folding: &mut Folding) {
     if let Some((name, reason)) = object.problem() {
         folding.unreadable.push((name.to_owned(), reason.to_owned()));
     }
-    object
 }
 
-fn put<T: Folded>(world: &mut Arc<World>, object: T) -> bool {
+fn put<T: Folded>(world: &mut World, object: T) -> bool {
     if object.held(world) {
         return false;
     }
-    object.put(Arc::make_mut(world));
+    object.put(world);
     true
 }
 
@@ -145,12 +161,12 @@ impl Folded for ArtifactObject {
             }
         }
     }
-    fn remove(world: &mut World, key: &String) {
-        world.artifacts.remove(key);
-        world.unreadable_artifacts.remove(key);
+    fn remove(world: &mut World, key: &String) -> bool {
+        let unreadable = world.unreadable_artifacts.remove(key).is_some();
+        world.artifacts.remove(key).is_some() || unreadable
     }
-    fn keys(world: &World) -> BTreeSet<String> {
-        world.artifacts.keys().chain(world.unreadable_artifacts.keys()).cloned().collect()
+    fn keys(world: &World) -> impl Iterator<Item = &String> {
+        world.artifacts.keys().chain(world.unreadable_artifacts.keys())
     }
     fn problem(&self) -> Option<(&str, &str)> {
         self.0.as_ref().err().map(|(name, reason)| (name.as_str(), reason.as_str()))
@@ -194,11 +210,11 @@ impl Folded for EnvironmentObject {
             }
         }
     }
-    fn remove(world: &mut World, key: &String) {
-        world.environments.remove(key);
+    fn remove(world: &mut World, key: &String) -> bool {
+        world.environments.remove(key).is_some()
     }
-    fn keys(world: &World) -> BTreeSet<String> {
-        world.environments.keys().cloned().collect()
+    fn keys(world: &World) -> impl Iterator<Item = &String> {
+        world.environments.keys()
     }
     fn problem(&self) -> Option<(&str, &str)> {
         self.problem.as_deref().map(|reason| (self.environment.name.as_str(), reason))
@@ -228,11 +244,11 @@ impl Folded for NamespaceObject {
     fn put(self, world: &mut World) {
         world.namespaces.insert(self.0, self.1);
     }
-    fn remove(world: &mut World, key: &String) {
-        world.namespaces.remove(key);
+    fn remove(world: &mut World, key: &String) -> bool {
+        world.namespaces.remove(key).is_some()
     }
-    fn keys(world: &World) -> BTreeSet<String> {
-        world.namespaces.keys().cloned().collect()
+    fn keys(world: &World) -> impl Iterator<Item = &String> {
+        world.namespaces.keys()
     }
 }
 
@@ -256,11 +272,11 @@ impl Folded for ClaimObject {
     fn put(self, world: &mut World) {
         world.claims.insert(self.0, self.1);
     }
-    fn remove(world: &mut World, key: &ClaimName) {
-        world.claims.remove(key);
+    fn remove(world: &mut World, key: &ClaimName) -> bool {
+        world.claims.remove(key).is_some()
     }
-    fn keys(world: &World) -> BTreeSet<ClaimName> {
-        world.claims.keys().cloned().collect()
+    fn keys(world: &World) -> impl Iterator<Item = &ClaimName> {
+        world.claims.keys()
     }
 }
 
@@ -284,11 +300,11 @@ impl Folded for VolumeObject {
     fn put(self, world: &mut World) {
         world.volumes.insert(self.0, self.1);
     }
-    fn remove(world: &mut World, key: &String) {
-        world.volumes.remove(key);
+    fn remove(world: &mut World, key: &String) -> bool {
+        world.volumes.remove(key).is_some()
     }
-    fn keys(world: &World) -> BTreeSet<String> {
-        world.volumes.keys().cloned().collect()
+    fn keys(world: &World) -> impl Iterator<Item = &String> {
+        world.volumes.keys()
     }
 }
 
@@ -315,11 +331,11 @@ impl Folded for IncidentObject {
     fn put(self, world: &mut World) {
         world.incidents.insert(self.0.name.clone(), self.0);
     }
-    fn remove(world: &mut World, key: &String) {
-        world.incidents.remove(key);
+    fn remove(world: &mut World, key: &String) -> bool {
+        world.incidents.remove(key).is_some()
     }
-    fn keys(world: &World) -> BTreeSet<String> {
-        world.incidents.keys().cloned().collect()
+    fn keys(world: &World) -> impl Iterator<Item = &String> {
+        world.incidents.keys()
     }
     fn problem(&self) -> Option<(&str, &str)> {
         self.1.as_deref().map(|reason| (self.0.name.as_str(), reason))
@@ -346,11 +362,11 @@ impl Folded for PodObject {
     fn put(self, world: &mut World) {
         world.pods.insert(self.0, self.1);
     }
-    fn remove(world: &mut World, key: &(String, String)) {
-        world.pods.remove(key);
+    fn remove(world: &mut World, key: &(String, String)) -> bool {
+        world.pods.remove(key).is_some()
     }
-    fn keys(world: &World) -> BTreeSet<(String, String)> {
-        world.pods.keys().cloned().collect()
+    fn keys(world: &World) -> impl Iterator<Item = &(String, String)> {
+        world.pods.keys()
     }
 }
 
@@ -373,10 +389,10 @@ impl Folded for NodeObject {
     fn put(self, world: &mut World) {
         world.nodes.insert(self.0, self.1);
     }
-    fn remove(world: &mut World, key: &String) {
-        world.nodes.remove(key);
+    fn remove(world: &mut World, key: &String) -> bool {
+        world.nodes.remove(key).is_some()
     }
-    fn keys(world: &World) -> BTreeSet<String> {
-        world.nodes.keys().cloned().collect()
+    fn keys(world: &World) -> impl Iterator<Item = &String> {
+        world.nodes.keys()
     }
 }

@@ -14,7 +14,7 @@ mod tests;
 mod watch;
 
 use std::future::Future;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use kube::Client;
 use kube::runtime::watcher::Event;
@@ -98,6 +98,9 @@ pub struct Index {
 }
 
 struct Shared {
+    /// What the watches fold into.
+    folded: Mutex<World>,
+    /// A copy of it as of the last change, which shares nearly all with it. Readers never wait for a fold.
     world: RwLock<Arc<World>>,
     version: tokio::sync::watch::Sender<u64>,
     unreadable: Family<KindLabel, Counter>,
@@ -123,10 +126,12 @@ impl Index {
     }
 
     /// An index of a world that no watch changes.
-    pub fn fixed(world: World) -> Self {
+    pub fn fixed(mut world: World) -> Self {
+        world.look_up();
         Self {
             shared: Arc::new(Shared {
-                world: RwLock::new(Arc::new(world)),
+                world: RwLock::new(Arc::new(world.clone())),
+                folded: Mutex::new(world),
                 version: tokio::sync::watch::Sender::new(0),
                 unreadable: Family::default(),
                 watch_errors: Family::default(),
@@ -165,9 +170,10 @@ impl Index {
 
     /// Folds events of one kind into the world, in one step for all readers.
     fn fold<T: fold::Folded>(&self, fold: &mut fold::Fold<T>, events: Vec<Event<kube::core::DynamicObject>>) {
+        let events: Vec<Event<T>> = events.into_iter().map(|event| fold::converted(event)).collect();
         let mut changed = false;
         {
-            let mut world = self.shared.world.write().unwrap_or_else(PoisonError::into_inner);
+            let mut world = self.shared.folded.lock().unwrap_or_else(PoisonError::into_inner);
             for event in events {
                 let folding = fold.apply(&mut world, event);
                 changed |= folding.changed;
@@ -175,6 +181,12 @@ impl Index {
                     tracing::error!(kind = T::KIND, name, reason, "object cannot be read; it is held at its strictest");
                     self.shared.unreadable.get_or_create(&KindLabel { kind: T::KIND }).inc();
                 }
+            }
+            if changed {
+                world.look_up();
+                // Under the lock of the fold: a copy that is older must not come last.
+                let copy = Arc::new(world.clone());
+                *self.shared.world.write().unwrap_or_else(PoisonError::into_inner) = copy;
             }
         }
         if changed {

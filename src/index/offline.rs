@@ -1,7 +1,5 @@
 //! Worlds without watches: one listing of a cluster, or manifests.
 
-use std::sync::Arc;
-
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject};
@@ -57,8 +55,7 @@ const PAGE: u32 = 500;
 /// # Errors
 /// Where a kind cannot be listed. An object that cannot be read is no error: it is held at its strictest.
 pub async fn snapshot(client: &Client, settings: Settings) -> Result<World, IndexError> {
-    let mut world =
-        Arc::new(World { settings, unsynced: Kind::decisive().map(Kind::name).collect(), ..World::default() });
+    let mut world = World { settings, unsynced: Kind::decisive().map(Kind::name).collect(), ..World::default() };
     list::<fold::ArtifactObject, WeightArtifact>(client, &mut world).await?;
     list::<fold::EnvironmentObject, WeightEnvironment>(client, &mut world).await?;
     list::<fold::NamespaceObject, Namespace>(client, &mut world).await?;
@@ -66,13 +63,11 @@ pub async fn snapshot(client: &Client, settings: Settings) -> Result<World, Inde
     list::<fold::VolumeObject, PersistentVolume>(client, &mut world).await?;
     list::<fold::IncidentObject, WeightIncident>(client, &mut world).await?;
     list::<fold::PodObject, Pod>(client, &mut world).await?;
-    Ok(Arc::unwrap_or_clone(world))
+    world.look_up();
+    Ok(world)
 }
 
-async fn list<T: Folded, K: Resource<DynamicType = ()>>(
-    client: &Client,
-    world: &mut Arc<World>,
-) -> Result<(), IndexError> {
+async fn list<T: Folded, K: Resource<DynamicType = ()>>(client: &Client, world: &mut World) -> Result<(), IndexError> {
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::erase::<K>(&()));
     let mut fold = Fold::<T>::new();
     fold.apply(world, Event::Init);
@@ -80,7 +75,7 @@ async fn list<T: Folded, K: Resource<DynamicType = ()>>(
     loop {
         let page = api.list(&params).await.map_err(|e| IndexError::List { kind: T::KIND, source: Box::new(e) })?;
         for object in page.items {
-            fold.apply(world, Event::InitApply(object));
+            fold.apply(world, Event::InitApply(T::convert(object)));
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
@@ -99,16 +94,16 @@ async fn list<T: Folded, K: Resource<DynamicType = ()>>(
 /// # Errors
 /// Where a manifest is no object, or one of ours does not have the shape of its type.
 pub fn from_objects(objects: Vec<Value>, settings: Settings) -> Result<World, IndexError> {
-    let mut world = Arc::new(World { settings, ..World::default() });
+    let mut world = World { settings, ..World::default() };
     for (position, object) in objects.into_iter().enumerate() {
         add(&mut world, object, position + 1)?;
     }
-    let mut world = Arc::unwrap_or_clone(world);
     assume_what_a_cluster_adds(&mut world);
+    world.look_up();
     Ok(world)
 }
 
-fn add(world: &mut Arc<World>, mut object: Value, position: usize) -> Result<(), IndexError> {
+fn add(world: &mut World, mut object: Value, position: usize) -> Result<(), IndexError> {
     if object.is_null() {
         return Ok(()); // an empty YAML document
     }
@@ -142,7 +137,7 @@ fn add(world: &mut Arc<World>, mut object: Value, position: usize) -> Result<(),
     }
 }
 
-fn put<T: Folded>(world: &mut Arc<World>, object: Value, position: usize) -> Result<(), IndexError> {
+fn put<T: Folded>(world: &mut World, object: Value, position: usize) -> Result<(), IndexError> {
     let manifest = |reason: String| IndexError::Manifest { position, reason };
     let mut object: DynamicObject = serde_json::from_value(object).map_err(|e| manifest(e.to_string()))?;
     let name = object.metadata.name.clone().or_else(|| object.metadata.generate_name.clone());
@@ -154,7 +149,7 @@ fn put<T: Folded>(world: &mut Arc<World>, object: Value, position: usize) -> Res
         .uid
         .get_or_insert_with(|| synthetic_uid(T::KIND, object.metadata.namespace.as_deref().unwrap_or_default(), &name));
     object.metadata.name = Some(name);
-    let folding = Fold::<T>::new().apply(world, Event::Apply(object));
+    let folding = Fold::<T>::new().apply(world, Event::Apply(T::convert(object)));
     match folding.unreadable.into_iter().next() {
         Some((name, reason)) => Err(IndexError::Unreadable { kind: T::KIND, name, reason }),
         None => Ok(()),
@@ -173,12 +168,14 @@ fn assume_what_a_cluster_adds(world: &mut World) {
         let uid = synthetic_uid("Namespace", "", &namespace);
         world.namespaces.entry(namespace).or_insert(uid);
     }
-    for environment in world.environments.values_mut() {
+    let environments = std::mem::take(&mut world.environments);
+    for (name, mut environment) in environments {
         for member in &mut environment.members {
             if member.uid.is_none() {
                 member.uid = world.namespaces.get(&member.namespace).cloned();
             }
         }
+        world.environments.insert(name, environment);
     }
     let reserved: Vec<(ClaimName, String)> =
         world.volumes.iter().filter_map(|(name, v)| Some((v.claim.clone()?, name.clone()))).collect();
@@ -187,9 +184,11 @@ fn assume_what_a_cluster_adds(world: &mut World) {
             claim.volume.get_or_insert(volume);
         }
     }
-    for (name, claim) in &mut world.claims {
-        let Some(volume) = claim.volume.as_ref().and_then(|v| world.volumes.get_mut(v)) else { continue };
-        claim.bound |= volume.claim.get_or_insert_with(|| name.clone()) == name;
+    for (name, mut claim) in std::mem::take(&mut world.claims) {
+        if let Some(volume) = claim.volume.as_ref().and_then(|v| world.volumes.get_mut(v)) {
+            claim.bound |= *volume.claim.get_or_insert_with(|| name.clone()) == name;
+        }
+        world.claims.insert(name, claim);
     }
 }
 

@@ -1,13 +1,11 @@
 //! Folding of watch events, and worlds from manifests.
 
-use std::sync::Arc;
-
 use kube::core::DynamicObject;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
 use super::fold::{
-    ArtifactObject, ClaimObject, EnvironmentObject, Fold, Folded, NamespaceObject, NodeObject, PodObject,
+    ArtifactObject, ClaimObject, EnvironmentObject, Fold, Folded, NamespaceObject, NodeObject, PodObject, converted,
 };
 use super::{Index, IndexError, Kind, Scope, from_objects};
 use crate::api::Mode;
@@ -56,15 +54,15 @@ fn namespace(name: &str, uid: &str) -> DynamicObject {
 }
 
 /// A fold and the world it folds into, as the index starts with.
-struct Pair<T: Folded>(Fold<T>, Arc<World>);
+struct Pair<T: Folded>(Fold<T>, World);
 
 impl<T: Folded> Pair<T> {
     fn new() -> Self {
         let world = World { unsynced: Kind::decisive().map(Kind::name).collect(), ..World::default() };
-        Self(Fold::new(), Arc::new(world))
+        Self(Fold::new(), world)
     }
     fn apply(&mut self, event: Event<DynamicObject>) -> super::fold::Folding {
-        self.0.apply(&mut self.1, event)
+        self.0.apply(&mut self.1, converted(event))
     }
 }
 
@@ -115,12 +113,12 @@ fn a_listing_that_is_repeated_replaces_what_is_held_in_one_step() {
     it.apply(Event::Init);
     it.apply(Event::InitApply(namespace("b", "3")));
     assert_eq!(it.1.namespaces.len(), 2, "what was known stays while the listing is under way");
-    let before = Arc::clone(&it.1);
+    let before = it.1.clone();
     // The listing breaks off and begins anew.
     it.apply(Event::Init);
     it.apply(Event::InitApply(namespace("c", "4")));
     assert!(it.apply(Event::InitDone).changed);
-    assert_eq!(it.1.namespaces, [("c".to_owned(), "4".to_owned())].into());
+    assert_eq!(it.1.namespaces, [("c".to_owned(), "4".to_owned())].into_iter().collect());
     assert_eq!(before.namespaces.len(), 2, "a reader keeps the world it took");
 }
 

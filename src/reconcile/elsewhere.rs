@@ -136,7 +136,7 @@ mod tests {
     /// How the pod is named among those elsewhere.
     fn shown(world: &mut World, pod: &Value) -> Option<String> {
         let key = (text(pod, "/metadata/namespace").to_owned(), "p".to_owned());
-        world.pods = [(key.clone(), std::sync::Arc::new(pod.clone()))].into();
+        world.pods = [(key.clone(), std::sync::Arc::new(pod.clone()))].into_iter().collect();
         assert!(consumers::holdings(world, pod).artifacts.contains("orion"), "{pod}");
         let holders = verification::holders(world, &[key], "orion", None);
         let found = found(world, &world.artifacts["orion"], &holders);

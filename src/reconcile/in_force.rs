@@ -89,7 +89,7 @@ mod tests {
             effort: None,
             contact: "us".into(),
         };
-        World { artifacts: BTreeMap::from([("orion".into(), artifact)]), ..World::default() }
+        World { artifacts: [("orion", artifact)].into_iter().collect(), ..World::default() }
     }
 
     #[test]

@@ -172,7 +172,7 @@ pub async fn holders_now(context: &Context, namespace: &str) -> Result<Vec<Strin
         .list(&ListParams::default())
         .await
         .map_err(|error| ReconcileError::api("list pods of", ObjectId::new("Namespace", None, namespace), error))?;
-    let mut world = World { pods: BTreeMap::new(), ..World::clone(&context.world) };
+    let mut world = World::clone(&context.world);
     world.pods = pods.items.into_iter().map(crate::index::convert::pod).collect();
     Ok(holders(&world, namespace))
 }
@@ -228,7 +228,7 @@ mod tests {
     fn world(environments: &[&Environment], namespaces: &[(&str, &str)]) -> Arc<World> {
         Arc::new(World {
             environments: environments.iter().map(|e| (e.name.clone(), (*e).clone())).collect(),
-            namespaces: namespaces.iter().map(|(name, uid)| ((*name).into(), (*uid).into())).collect(),
+            namespaces: namespaces.iter().map(|(name, uid)| (String::from(*name), String::from(*uid))).collect(),
             ..World::default()
         })
     }

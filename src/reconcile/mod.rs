@@ -42,6 +42,7 @@ use crate::{
     domain::{
         World, consumers,
         settings::{CONTROLLER_LEASE, Settings},
+        world::Map,
     },
     index::{Index, Scope},
     runtime::{
@@ -221,13 +222,17 @@ async fn reconcile(index: Index, observed: Observed, writer: apply::Writer, acce
 }
 
 fn same_but_for_pods(one: &World, other: &World) -> bool {
-    one.artifacts == other.artifacts
+    // Parts that both share are not compared.
+    fn same<K: Ord, V: PartialEq>(one: &Map<K, V>, other: &Map<K, V>) -> bool {
+        one.diff(other).next().is_none()
+    }
+    same(&one.artifacts, &other.artifacts)
         && one.unreadable_artifacts == other.unreadable_artifacts
-        && one.environments == other.environments
-        && one.incidents == other.incidents
-        && one.namespaces == other.namespaces
-        && one.claims == other.claims
-        && one.volumes == other.volumes
+        && same(&one.environments, &other.environments)
+        && same(&one.incidents, &other.incidents)
+        && same(&one.namespaces, &other.namespaces)
+        && same(&one.claims, &other.claims)
+        && same(&one.volumes, &other.volumes)
 }
 
 async fn sleep_until(time: Option<tokio::time::Instant>) {

@@ -74,5 +74,8 @@ fn with_claims<'a>(world: &'a World, pods: &[Subject]) -> Cow<'a, World> {
         let data_source = spec.and_then(|spec| data_source(spec, &name.namespace));
         world.to_mut().claims.insert(name, Claim { volume, data_source, ..Claim::default() });
     }
+    if let Cow::Owned(world) = &mut world {
+        world.look_up();
+    }
     world
 }

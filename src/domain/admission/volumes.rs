@@ -240,12 +240,9 @@ fn from_source<'a>(world: &'a World, source: &DataSource, via: &str, depth: usiz
 
 /// A claim that is to be provisioned, unless it may be bound to registered storage.
 fn fresh<'a>(world: &'a World, namespace: &str, via: &str) -> Content<'a> {
-    let may_bind = world.volumes.iter().filter(|(_, volume)| volume.claim.is_none()).find_map(|(name, volume)| {
-        let artifacts = volume.key.as_ref().ok().map(|key| world.artifacts_at(key))?;
-        artifacts
-            .into_iter()
-            .find(|artifact| world.refusal(artifact, namespace, None).is_none())
-            .map(|artifact| (name, artifact))
+    let may_bind = world.bindable().find_map(|(name, artifacts)| {
+        let may = artifacts.into_iter().find(|artifact| world.refusal(artifact, namespace, None).is_none());
+        may.map(|artifact| (name, artifact))
     });
     match may_bind {
         Some((volume, artifact)) => Content::Unresolved(

@@ -1,0 +1,233 @@
+//! Admission end to end: dry-run creation of pods with and without Weightlock's configurations, in turns on the same API
+//! server.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::arguments::Arguments;
+use super::objects::{Plan, UNRELATED, model_server, ordinary, serving};
+use super::processes::{Processes, processor_time, wait};
+use super::report::Report;
+use super::server::Server;
+use super::statistics::{Durations, median};
+
+const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1";
+/// The API server takes policies over once a second, whatever the probes say.
+const SETTLE: Duration = Duration::from_millis(1500);
+
+/// What Weightlock has written into the API server, as it can be written again: path and object.
+struct Configurations(Vec<(String, Value)>);
+
+impl Configurations {
+    async fn read(server: &Server) -> Result<Self> {
+        let mut found = Vec::new();
+        for kind in
+            ["validatingadmissionpolicybindings", "mutatingwebhookconfigurations", "validatingwebhookconfigurations"]
+        {
+            let path = format!("{REGISTRATION}/{kind}");
+            let list = server.get(&format!("{path}?labelSelector=app.kubernetes.io/managed-by=weightlock")).await?;
+            for item in list["items"].as_array().into_iter().flatten() {
+                let mut object = item.clone();
+                object["metadata"] = json!({"name": item["metadata"]["name"], "labels": item["metadata"]["labels"]});
+                found.push((path.clone(), object));
+            }
+        }
+        ensure!(found.len() > 3, "Weightlock has written no configurations");
+        Ok(Self(found))
+    }
+
+    async fn set(&self, server: &Server, on: bool) -> Result<()> {
+        for (path, object) in &self.0 {
+            if on {
+                server.put("POST", path, object).await?;
+            } else {
+                let name = object["metadata"]["name"].as_str().unwrap_or_default();
+                server.put("DELETE", &format!("{path}/{name}"), &Value::Null).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A pod and where it is created, for pretence.
+struct Arm {
+    path: String,
+    body: Vec<u8>,
+}
+
+impl Arm {
+    fn new(namespace: &str, pod: &Value) -> Self {
+        Self { path: format!("/api/v1/namespaces/{namespace}/pods?dryRun=All"), body: pod.to_string().into_bytes() }
+    }
+
+    async fn status(&self, server: &Server) -> Result<u16> {
+        Ok(server.send("POST", &self.path, self.body.clone()).await?.status)
+    }
+}
+
+struct Arms {
+    inside: Arm,
+    unrelated: Arm,
+    /// Refused by the webhook, and by a policy.
+    refused: [Arm; 2],
+}
+
+impl Arms {
+    fn new(plan: &Plan) -> Self {
+        let (namespace, claim) = plan.claim_of(0);
+        let mut elsewhere = ordinary("elsewhere", "any");
+        elsewhere["spec"]["volumes"][1] =
+            json!({"name": "data", "nfs": {"server": "nas-7.example.com", "path": "/models/m7/v1"}});
+        Self {
+            inside: Arm::new(&namespace, &model_server("measured", &claim)),
+            unrelated: Arm::new(UNRELATED, &ordinary("measured", "data")),
+            refused: [Arm::new(&serving(1, 0), &model_server("refused", "nowhere")), Arm::new(UNRELATED, &elsewhere)],
+        }
+    }
+
+    /// Switches, and waits until the API server goes by it.
+    async fn switch(&self, server: &Server, configurations: &Configurations, on: bool) -> Result<()> {
+        configurations.set(server, on).await?;
+        let expected = if on { [201, 201, 403, 403] } else { [201; 4] };
+        wait(60, "the API server goes by what was written", async || {
+            let mut found = Vec::new();
+            for arm in [&self.inside, &self.unrelated].into_iter().chain(&self.refused) {
+                found.push(arm.status(server).await?);
+            }
+            ensure!(found == expected, "{found:?}");
+            Ok(Some(()))
+        })
+        .await?;
+        tokio::time::sleep(SETTLE).await;
+        Ok(())
+    }
+}
+
+/// One half of a pair: how long requests took, inside and unrelated by turns.
+async fn half(server: &Server, arms: &Arms, requests: usize, all: &mut [Durations; 2]) -> Result<[f64; 2]> {
+    let mut times = [Vec::new(), Vec::new()];
+    for number in 0..requests + 5 {
+        for (arm, (times, all)) in [&arms.inside, &arms.unrelated].into_iter().zip(times.iter_mut().zip(all.iter_mut()))
+        {
+            let started = Instant::now();
+            let status = arm.status(server).await?;
+            let took = started.elapsed();
+            ensure!(status == 201, "{}: {status}", arm.path);
+            // The first ones after a switch open connections.
+            if number >= 5 {
+                times.push(took.as_secs_f64() * 1e3);
+                all.add(took);
+            }
+        }
+    }
+    Ok(times.map(|times| median(&times).unwrap_or_default()))
+}
+
+/// Milliseconds that the API server is on a processor for each request: what else runs on the machine is not in it.
+async fn time_on_processor(arguments: &Arguments, server: &Server, arms: &Arms) -> Result<[f64; 2]> {
+    let mut times = [0.0; 2];
+    for (arm, time) in [&arms.inside, &arms.unrelated].into_iter().zip(&mut times) {
+        // Ticks are of 10 ms, so there have to be many.
+        let requests = arguments.requests * 2;
+        let before = processor_time(arguments.server_process)?;
+        for _ in 0..requests {
+            ensure!(arm.status(server).await? == 201, "a pod is refused");
+        }
+        let busy = processor_time(arguments.server_process)?.saturating_sub(before);
+        *time = busy.as_secs_f64() * 1e3 / requests as f64;
+    }
+    Ok(times)
+}
+
+/// Seconds in expressions, and evaluations, of each policy so far, as the API server counts them.
+async fn evaluations(server: &Server) -> Result<BTreeMap<String, (f64, f64)>> {
+    const NAME: &str = "apiserver_validating_admission_policy_check_duration_seconds_";
+    let answer = server.send("GET", "/metrics", Vec::new()).await?;
+    let mut found: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    for line in String::from_utf8_lossy(&answer.body).lines() {
+        let Some(line) = line.strip_prefix(NAME) else { continue };
+        let policy = line.split("policy=\"").nth(1).and_then(|rest| rest.split('"').next());
+        let (Some(policy), Some(value)) = (policy, line.rsplit(' ').next().and_then(|v| v.parse::<f64>().ok())) else {
+            continue;
+        };
+        let (seconds, count) = found.entry(policy.to_owned()).or_default();
+        if line.starts_with("sum") {
+            *seconds += value;
+        } else if line.starts_with("count") {
+            *count += value;
+        }
+    }
+    Ok(found)
+}
+
+pub async fn measure(
+    arguments: &Arguments,
+    server: &Server,
+    processes: &Processes,
+    plan: &Plan,
+    report: &mut Report,
+) -> Result<()> {
+    let configurations = Configurations::read(server).await?;
+    let arms = Arms::new(plan);
+    arms.switch(server, &configurations, true).await?;
+
+    // Who is asked for whom.
+    let before = processes.webhook_requests().await?;
+    let evaluated = evaluations(server).await?;
+    let unrelated = 1_000;
+    for _ in 0..unrelated {
+        ensure!(arms.unrelated.status(server).await? == 201, "an unrelated pod is refused");
+    }
+    for (policy, (seconds, count)) in evaluations(server).await? {
+        let (seconds_before, count_before) = evaluated.get(&policy).copied().unwrap_or_default();
+        let each = f64::from(unrelated);
+        if count > count_before {
+            report.policy(&policy, (count - count_before) / each, (seconds - seconds_before) * 1e6 / each);
+        }
+    }
+    let between = processes.webhook_requests().await?;
+    let inside = 200;
+    for _ in 0..inside {
+        ensure!(arms.inside.status(server).await? == 201, "a model server is refused");
+    }
+    let after = processes.webhook_requests().await?;
+    report.calls(unrelated, between - before, (after - between) / f64::from(inside));
+
+    let mut with = [Durations::new()?, Durations::new()?];
+    let mut without = [Durations::new()?, Durations::new()?];
+    let mut differences = [Vec::new(), Vec::new()];
+    let mut processor = [Vec::new(), Vec::new()];
+    let mut on = true;
+    for pair in 0..arguments.pairs {
+        let mut medians = [[0.0; 2]; 2];
+        let mut busy = [[0.0; 2]; 2];
+        for second in [false, true] {
+            if second {
+                on = !on;
+                arms.switch(server, &configurations, on).await?;
+            }
+            let all = if on { &mut with } else { &mut without };
+            medians[usize::from(on)] = half(server, &arms, arguments.requests, all).await?;
+            busy[usize::from(on)] = time_on_processor(arguments, server, &arms).await?;
+        }
+        for arm in [0, 1] {
+            differences[arm].push(medians[1][arm] - medians[0][arm]);
+            processor[arm].push(busy[1][arm] - busy[0][arm]);
+        }
+        eprintln!(
+            "load: pair {pair}: inside {:+.2} ms, unrelated {:+.3} ms",
+            differences[0][pair], differences[1][pair]
+        );
+    }
+    if !on {
+        arms.switch(server, &configurations, true).await?;
+    }
+    report.admission("pod of an environment", 2.0, &with[0], &without[0], &differences[0]);
+    report.admission("unrelated pod", 0.2, &with[1], &without[1], &differences[1]);
+    report.processor("pod of an environment", &processor[0]);
+    report.processor("unrelated pod", &processor[1]);
+    Ok(())
+}
