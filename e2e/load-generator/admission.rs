@@ -1,7 +1,6 @@
 //! Admission end to end: dry-run creation of pods with and without Weightlock's configurations, in turns on the same API
 //! server.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -142,27 +141,6 @@ async fn time_on_processor(arguments: &Arguments, server: &Server, arms: &Arms) 
     Ok(times)
 }
 
-/// Seconds in expressions, and evaluations, of each policy so far, as the API server counts them.
-async fn evaluations(server: &Server) -> Result<BTreeMap<String, (f64, f64)>> {
-    const NAME: &str = "apiserver_validating_admission_policy_check_duration_seconds_";
-    let answer = server.send("GET", "/metrics", Vec::new()).await?;
-    let mut found: BTreeMap<String, (f64, f64)> = BTreeMap::new();
-    for line in String::from_utf8_lossy(&answer.body).lines() {
-        let Some(line) = line.strip_prefix(NAME) else { continue };
-        let policy = line.split("policy=\"").nth(1).and_then(|rest| rest.split('"').next());
-        let (Some(policy), Some(value)) = (policy, line.rsplit(' ').next().and_then(|v| v.parse::<f64>().ok())) else {
-            continue;
-        };
-        let (seconds, count) = found.entry(policy.to_owned()).or_default();
-        if line.starts_with("sum") {
-            *seconds += value;
-        } else if line.starts_with("count") {
-            *count += value;
-        }
-    }
-    Ok(found)
-}
-
 pub async fn measure(
     arguments: &Arguments,
     server: &Server,
@@ -176,17 +154,9 @@ pub async fn measure(
 
     // Who is asked for whom.
     let before = processes.webhook_requests().await?;
-    let evaluated = evaluations(server).await?;
     let unrelated = 1_000;
     for _ in 0..unrelated {
         ensure!(arms.unrelated.status(server).await? == 201, "an unrelated pod is refused");
-    }
-    for (policy, (seconds, count)) in evaluations(server).await? {
-        let (seconds_before, count_before) = evaluated.get(&policy).copied().unwrap_or_default();
-        let each = f64::from(unrelated);
-        if count > count_before {
-            report.policy(&policy, (count - count_before) / each, (seconds - seconds_before) * 1e6 / each);
-        }
     }
     let between = processes.webhook_requests().await?;
     let inside = 200;

@@ -114,12 +114,7 @@ impl Report {
         }
     }
 
-    /// Evaluations of a policy for each unrelated pod, and the time in its expressions in microseconds.
-    pub fn policy(&mut self, name: &str, evaluations: f64, micros: f64) {
-        let text = format!("{name:<34} {evaluations:>5.1} evaluations {micros:>9.1} us in expressions");
-        self.line("Policies, for each unrelated pod", text);
-    }
-
+    /// What the API server needs more for each request, in milliseconds on a processor.
     pub fn processor(&mut self, what: &str, differences: &[f64]) {
         if let Some(Interval { low, median, high }) = median_interval(differences) {
             let text = format!("{what:<22} difference {median:.2} ms, 95 %: {low:.2} to {high:.2} ms");
