@@ -1,6 +1,8 @@
 //! What holds while Weightlock itself is away, and that it comes back. These scenarios stop and restart Weightlock, so
 //! they run one after another and after all the others.
 
+mod rings;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};

@@ -42,6 +42,10 @@ pub struct WeightEnvironmentSpec {
     /// How each aspect is enforced.
     pub modes: Modes,
 
+    /// What becomes of pods that run although the rules refuse them. New pods are refused in any case.
+    #[serde(default)]
+    pub remediation: Remediation,
+
     /// What workloads of the environment may be.
     #[serde(default)]
     pub workloads: Workloads,
@@ -120,6 +124,17 @@ pub struct Modes {
     pub verification: Mode,
     /// Limits on what leaves a pod. Audit: no limit is set.
     pub egress: Mode,
+}
+
+/// What becomes of pods that run although the rules refuse them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum Remediation {
+    /// They are named in the condition PodsConform and by events.
+    #[default]
+    Report,
+    /// They are evicted besides, as PodDisruptionBudgets let. Pods whose verifier alone is another than that of now stay, and
+    /// so do static pods.
+    Evict,
 }
 
 /// What workloads of an environment may be.

@@ -1,4 +1,6 @@
-//! What Audit says of pods that run: an event on each pod that Enforce would refuse, with the text of the refusal.
+//! Pods that run although the rules refuse them: from before an environment was enforced, made while all was down, or left
+//! behind by a change of the environment. They are counted in a condition and told by events, and evicted only where the
+//! environment says so.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,12 +11,14 @@ use serde_json::Value;
 
 use super::{
     Context,
+    conditions::Wanted,
     error::ReconcileError,
     events::{self, Event, text},
+    members::name_some,
 };
 use crate::{
-    api::Mode,
-    domain::{Operation, Request, User, World, admission, consumers, world::Environment},
+    api::{Mode, Remediation},
+    domain::{Operation, Request, Rule, User, World, admission, consumers, world::Environment},
 };
 
 /// What was told of each pod, by its UID, or by that and what else it is about after a slash. Cheap to clone.
@@ -41,43 +45,37 @@ impl Told {
     }
 }
 
-/// Makes an event on each pod of an environment in Audit that Enforce would refuse, once.
-///
-/// # Errors
-/// If the API server refuses an event; the next run tries again.
-pub async fn tell(context: &Context, environment: &Environment) -> Result<(), ReconcileError> {
-    if environment.modes.admission != Mode::Audit {
-        return Ok(());
-    }
-    for (pod, warnings) in findings(&context.world, environment) {
-        let uid = text(pod, "/metadata/uid").to_string();
-        let note = warnings.join("\n");
-        if !context.memory.audited.is_news(&uid, &note) {
-            continue;
-        }
-        context.writer.event(&event(pod, &environment.name, &note)).await?;
-        context.memory.audited.insert(uid, note);
-    }
-    Ok(())
+/// A pod that runs and would be refused if it were made again as it is.
+#[derive(Debug)]
+pub struct Refused<'a> {
+    pod: &'a Value,
+    /// `namespace/name`.
+    shown: String,
+    /// Ids of the rules, each once.
+    rules: BTreeSet<String>,
+    /// The texts of the refusal.
+    texts: Vec<String>,
 }
 
-/// The pods of an environment in Audit that Enforce would refuse, with what it would say.
-fn findings<'a>(world: &'a World, environment: &Environment) -> Vec<(&'a Value, Vec<String>)> {
+/// The pods of an environment that would be refused now, or that Enforce would refuse where it is in Audit.
+pub fn refused<'a>(world: &'a World, environment: &Environment) -> Vec<Refused<'a>> {
     let keeps = |namespace: &str| {
         world.membership(namespace).environment().is_some_and(|keeper| keeper.name == environment.name)
     };
-    world
-        .pods
-        .iter()
-        .filter(|((namespace, _), pod)| keeps(namespace) && !consumers::ended(pod))
-        .map(|((namespace, name), pod)| (pod.as_ref(), refusal(world, namespace, name, pod)))
-        .filter(|(_, warnings)| !warnings.is_empty())
+    let running = world.pods.iter().filter(|((namespace, _), pod)| keeps(namespace) && !consumers::ended(pod));
+    running
+        .filter_map(|((namespace, name), pod)| {
+            let texts = refusal(world, namespace, name, pod);
+            let rules: BTreeSet<String> = texts.iter().filter_map(|text| id(text)).map(String::from).collect();
+            let shown = format!("{namespace}/{name}");
+            (!texts.is_empty()).then(|| Refused { pod: pod.as_ref(), shown, rules, texts })
+        })
         .collect()
 }
 
-/// What Enforce would say if the pod were made again.
+/// What would be said if the pod were made again. In Audit the violations are among the warnings.
 fn refusal(world: &World, namespace: &str, name: &str, pod: &Value) -> Vec<String> {
-    admission::decide(
+    let decision = admission::decide(
         world,
         &Request {
             operation: Operation::Create,
@@ -90,20 +88,113 @@ fn refusal(world: &World, namespace: &str, name: &str, pod: &Value) -> Vec<Strin
             object: Some(pod),
             old_object: None,
         },
-    )
-    .warnings
+    );
+    let enforced = world.membership(namespace).environment().is_some_and(Environment::enforces_admission);
+    if enforced {
+        return decision.violations.iter().map(ToString::to_string).collect();
+    }
+    let violations = decision.violations.iter().map(ToString::to_string);
+    violations.chain(decision.warnings).filter(|text| id(text).is_some()).collect()
 }
 
-fn event(pod: &Value, environment: &str, note: &str) -> Event {
+/// The id of the rule that a text is of; some warnings are of none.
+fn id(text: &str) -> Option<&str> {
+    text.strip_prefix('[')?.split_once(']').map(|(id, _)| id)
+}
+
+/// Whether no pod runs that would be refused.
+pub fn condition(environment: &Environment, refused: &[Refused<'_>]) -> Wanted {
+    const KIND: &str = "PodsConform";
+    let shown: Vec<String> =
+        refused.iter().map(|pod| format!("{} ({})", pod.shown, Vec::from_iter(pod.rules.clone()).join(", "))).collect();
+    match (refused.is_empty(), environment.modes.admission) {
+        (true, _) => Wanted::yes(KIND, "Conform", "No pod that runs would be refused if it were made again."),
+        (false, Mode::Audit) => {
+            Wanted::no(KIND, "WouldBeRefused", format!("Enforce would refuse: {}.", name_some(&shown)))
+        }
+        (false, Mode::Enforce) => Wanted::no(
+            KIND,
+            "RunAgainstRules",
+            format!(
+                "Pods run that would be refused now: {}. Remedy: make them again, or delete them; an event on each has the text.",
+                name_some(&shown)
+            ),
+        ),
+    }
+}
+
+/// Makes an event on each such pod, once for each text.
+///
+/// # Errors
+/// If the API server refuses an event; the next run tries again.
+pub async fn tell(context: &Context, environment: &Environment, refused: &[Refused<'_>]) -> Result<(), ReconcileError> {
+    for pod in refused {
+        let uid = text(pod.pod, "/metadata/uid").to_string();
+        let note = pod.texts.join("\n");
+        if !context.memory.audited.is_news(&uid, &note) {
+            continue;
+        }
+        context.writer.event(&event(pod.pod, environment, &note)).await?;
+        context.memory.audited.insert(uid, note);
+    }
+    Ok(())
+}
+
+fn event(pod: &Value, environment: &Environment, note: &str) -> Event {
+    let name = &environment.name;
+    let (reason, action, note) = match environment.modes.admission {
+        Mode::Audit => (
+            "WouldBeRefused",
+            "Audit",
+            format!("WeightEnvironment {name:?} is in Audit; Enforce would refuse this pod: {note}"),
+        ),
+        Mode::Enforce => (
+            "RunsAgainstRules",
+            "Watch",
+            format!("This pod runs, but WeightEnvironment {name:?} would refuse it now: {note}"),
+        ),
+    };
     Event {
         regarding: events::pod_reference(pod),
         related: None,
         warning: true,
-        reason: "WouldBeRefused",
-        action: "Audit",
-        note: format!("WeightEnvironment {environment:?} is in Audit; Enforce would refuse this pod: {note}"),
-        occurrence: note.into(),
+        reason,
+        action,
+        occurrence: note.clone(),
+        note,
     }
+}
+
+/// Evicts such pods where the environment is enforced and says so; returns whether one is left that could not be evicted yet.
+///
+/// A pod whose verifier alone is another than that of now stays: an update of Weightlock would else end every server. A static
+/// pod stays too, since its node brings it back.
+///
+/// # Errors
+/// If the API server refuses for another reason than a PodDisruptionBudget.
+pub async fn remedy(
+    context: &Context,
+    environment: &Environment,
+    remediation: Remediation,
+    refused: &[Refused<'_>],
+) -> Result<bool, ReconcileError> {
+    let mut left = false;
+    if remediation == Remediation::Report || !environment.enforces_admission() {
+        return Ok(left);
+    }
+    for pod in refused.iter().filter(|pod| is_evicted(pod)) {
+        let (namespace, name) = (text(pod.pod, "/metadata/namespace"), text(pod.pod, "/metadata/name"));
+        left |= !context.writer.evict(namespace, name, text(pod.pod, "/metadata/uid")).await?;
+    }
+    Ok(left)
+}
+
+fn is_evicted(refused: &Refused<'_>) -> bool {
+    let of_another_verifier = [Rule::VerifierAltered.id(), Rule::ReverifierAltered.id()];
+    let going = refused.pod.pointer("/metadata/deletionTimestamp").is_some();
+    !going
+        && !events::is_static(refused.pod)
+        && refused.rules.iter().any(|id| !of_another_verifier.contains(&id.as_str()))
 }
 
 #[cfg(test)]
@@ -142,11 +233,50 @@ mod tests {
             .insert(("llm".into(), "p".into()), gpu_pod(json!({"name": "v", "nfs": {"server": "nas", "path": "/m"}})));
         world.pods.insert(("llm".into(), "q".into()), gpu_pod(json!({"name": "v", "emptyDir": {}})));
         let environment = world.environments["serving"].clone();
-        let found = findings(&world, &environment);
+        let found = refused(&world, &environment);
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].1.iter().any(|warning| warning.contains("WL-120")), "{found:?}");
-        let event = event(found[0].0, "serving", &found[0].1.join("\n"));
+        assert!(found[0].rules.contains("WL-120"), "{found:?}");
+        let event = event(found[0].pod, &environment, &found[0].texts.join("\n"));
         assert!(event.note.starts_with("WeightEnvironment \"serving\" is in Audit; Enforce would refuse this pod: "));
+        let condition = condition(&environment, &found);
+        assert_eq!((condition.reason, condition.holds()), ("WouldBeRefused", false));
+    }
+
+    #[test]
+    fn a_pod_that_slipped_past_is_found_where_admission_is_enforced() {
+        let mut world = world("Enforce");
+        world
+            .pods
+            .insert(("llm".into(), "p".into()), gpu_pod(json!({"name": "v", "nfs": {"server": "nas", "path": "/m"}})));
+        let mut plain = json!({"metadata": {"namespace": "llm", "name": "q", "uid": "q1"}, "status": {"phase": "Running"},
+            "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        world.pods.insert(("llm".into(), "q".into()), Arc::new(plain.clone()));
+        plain["status"]["phase"] = "Failed".into();
+        plain["spec"]["hostNetwork"] = true.into();
+        world.pods.insert(("llm".into(), "ended".into()), Arc::new(plain));
+        let environment = world.environments["serving"].clone();
+        let found = refused(&world, &environment);
+        assert_eq!(found.iter().map(|pod| pod.shown.as_str()).collect::<Vec<_>>(), ["llm/p"], "{found:?}");
+        assert!(found[0].rules.contains("WL-120") && is_evicted(&found[0]), "{found:?}");
+        let event = event(found[0].pod, &environment, "[WL-120] n");
+        assert_eq!(event.note, "This pod runs, but WeightEnvironment \"serving\" would refuse it now: [WL-120] n");
+        let said = condition(&environment, &found);
+        assert!(said.reason == "RunAgainstRules" && said.message.contains("llm/p (WL-120"), "{said:?}");
+        assert!(condition(&environment, &[]).holds());
+    }
+
+    #[test]
+    fn a_pod_with_another_verifier_and_a_static_one_are_not_evicted() {
+        let pod = |annotations: serde_json::Value| json!({"metadata": {"annotations": annotations}});
+        let of = |pod: &Value, rules: &[&str]| {
+            let rules = rules.iter().map(ToString::to_string).collect();
+            is_evicted(&Refused { pod, shown: String::new(), rules, texts: vec![] })
+        };
+        let plain = pod(json!({}));
+        assert!(!of(&plain, &["WL-302"]) && !of(&plain, &["WL-302", "WL-309"]));
+        assert!(of(&plain, &["WL-301"]) && of(&plain, &["WL-101", "WL-302"]));
+        assert!(!of(&pod(json!({"kubernetes.io/config.mirror": "x"})), &["WL-101"]));
+        assert!(!of(&json!({"metadata": {"deletionTimestamp": "2026-11-28T00:00:00Z"}}), &["WL-101"]));
     }
 
     #[test]

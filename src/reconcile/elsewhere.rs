@@ -15,9 +15,6 @@ use super::{
 };
 use crate::domain::{Membership, World, consumers, index_plan, world::Artifact};
 
-/// What a node writes on the mirror of a static pod. Nobody can write it later.
-const MIRROR: &str = "kubernetes.io/config.mirror";
-
 /// A pod that holds an artifact where it is not permitted.
 pub struct Elsewhere<'a> {
     pod: &'a Value,
@@ -38,7 +35,7 @@ pub fn found<'a>(world: &World, artifact: &Artifact, holders: &[Holder<'a>]) -> 
             let (namespace, account) =
                 (text(holder.pod, "/metadata/namespace"), consumers::service_account(holder.pod));
             let fact = world.permits(artifact, namespace, account).err()?.fact;
-            if is_static(holder.pod) {
+            if events::is_static(holder.pod) {
                 let node = text(holder.pod, "/spec/nodeName");
                 let shown = format!("static pod {} of node {node}", holder.name);
                 return Some(Elsewhere { pod: holder.pod, shown, fact });
@@ -50,10 +47,6 @@ pub fn found<'a>(world: &World, artifact: &Artifact, holders: &[Holder<'a>]) -> 
             (!spared).then(|| Elsewhere { pod: holder.pod, shown: format!("pod {}", holder.name), fact })
         })
         .collect()
-}
-
-fn is_static(pod: &Value) -> bool {
-    pod.pointer("/metadata/annotations").and_then(|annotations| annotations.get(MIRROR)).is_some()
 }
 
 /// Whether no pod holds the artifact where it is not permitted.
@@ -111,6 +104,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::reconcile::events::MIRROR;
     use crate::{domain::world::Settings, index, reconcile::verification};
 
     fn world(admission: &str) -> World {

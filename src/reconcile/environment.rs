@@ -61,10 +61,14 @@ pub async fn reconcile(context: &Context, name: &str) -> Result<Next, ReconcileE
     }
 
     let policies = write_policies(context, &environment, &members).await;
-    let status = status(context, &current, &environment, &members, &policies, &left);
+    let refused = audit::refused(&context.world, &environment);
+    let status = status(context, &current, &environment, &members, &policies, &left, &refused);
     context.writer.patch_status(&current, &status).await?;
-    audit::tell(context, &environment).await?;
-    let waits = !left.is_empty() || members.obstacles.iter().any(|(obstacle, _)| *obstacle == members::Obstacle::Held);
+    audit::tell(context, &environment, &refused).await?;
+    let disrupting = audit::remedy(context, &environment, current.spec.remediation, &refused).await?;
+    let waits = disrupting
+        || !left.is_empty()
+        || members.obstacles.iter().any(|(obstacle, _)| *obstacle == members::Obstacle::Held);
     match policies.error {
         Some(error) => Err(error),
         None => {
@@ -209,6 +213,7 @@ fn status(
     members: &Members,
     policies: &Policies,
     left: &[String],
+    refused: &[audit::Refused<'_>],
 ) -> WeightEnvironmentStatus {
     let accepted: Vec<&str> = members
         .status
@@ -231,6 +236,7 @@ fn status(
         enforced: enforced.as_ref(),
         indexed: accepted.iter().all(|namespace| context.in_force.member(namespace, &environment.name)),
         policies,
+        refused,
         contests: context.writer.repairs().contests(&policies.wanted, Instant::now()),
         left,
     });

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
+    audit::{self, Refused},
     conditions::Wanted,
     environment::Policies,
     error::ReconcileError,
@@ -28,6 +29,8 @@ pub(super) struct Findings<'a> {
     pub contests: Vec<Contest>,
     /// Who could reach the weights past admission.
     pub could: access::Could,
+    /// Pods that run although they would be refused.
+    pub refused: &'a [Refused<'a>],
     /// Pods for which the deletion of the environment waits.
     pub left: &'a [String],
 }
@@ -39,6 +42,7 @@ pub(super) fn conditions(findings: &Findings<'_>) -> Vec<Wanted> {
         admission(findings),
         network(findings),
         contained(findings),
+        audit::condition(findings.environment, findings.refused),
         egress(findings.environment),
         past_admission(&findings.could),
         contested(&findings.contests),

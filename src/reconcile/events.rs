@@ -83,6 +83,14 @@ pub fn pod_reference(pod: &Value) -> ObjectReference {
     }
 }
 
+/// What a node writes on the mirror of a static pod. Nobody can write it later.
+pub const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// Whether a pod is the mirror of one that its node runs without asking anybody.
+pub fn is_static(pod: &Value) -> bool {
+    pod.pointer("/metadata/annotations").and_then(|annotations| annotations.get(MIRROR)).is_some()
+}
+
 /// The string at a JSON pointer; empty where there is none.
 pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()

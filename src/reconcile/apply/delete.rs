@@ -1,8 +1,9 @@
 //! Deleting what is ours.
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Resource,
-    api::{DeleteParams, DynamicObject, Preconditions},
+    Api, Resource,
+    api::{DeleteParams, DynamicObject, EvictParams, Preconditions},
 };
 
 use super::{OWNER, ObjectId, Writer, check_ownership, to_value};
@@ -59,6 +60,26 @@ impl Writer {
             // 409: another object has the name now.
             Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(()),
             Err(error) => Err(ReconcileError::api("delete", id, error)),
+        }
+    }
+
+    /// Evicts the pod that has this UID, as PodDisruptionBudgets let; returns whether it goes. Absent is success.
+    ///
+    /// # Errors
+    /// [`ReconcileError::Api`] if the API server refuses for another reason than a budget.
+    pub async fn evict(&self, namespace: &str, name: &str, uid: &str) -> Result<bool, ReconcileError> {
+        let id = ObjectId::new("Pod", Some(namespace), name);
+        self.begin("evict", &id)?;
+        let only = Preconditions { uid: Some(uid.into()), resource_version: None };
+        let delete_options = Some(DeleteParams { preconditions: Some(only), ..DeleteParams::default() });
+        let params = EvictParams { delete_options, ..EvictParams::default() };
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        match api.evict(name, &params).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(true),
+            // A budget: the eviction may be possible later.
+            Err(kube::Error::Api(status)) if status.code == 429 => Ok(false),
+            Err(error) => Err(ReconcileError::api("evict", id, error)),
         }
     }
 
