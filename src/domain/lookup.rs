@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::backend::BackendKey;
 use super::decision::Violation;
 use super::rules::Rule;
@@ -104,6 +106,13 @@ impl World {
             )
         });
         claimants
+    }
+
+    /// The pods of a namespace, by name.
+    pub fn pods_in<'a>(&'a self, namespace: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        let from = (namespace.to_string(), String::new());
+        let pods = self.pods.range(from..).take_while(move |((other, _), _)| other == namespace);
+        pods.map(|((_, name), pod)| (name.as_str(), pod.as_ref()))
     }
 
     /// Whether the sidecar carries the rule by which the kubelet restarts all containers of its pod.

@@ -102,9 +102,15 @@ impl Settings {
         self.cluster_namespaces().contains(&namespace) || self.node_agents.iter().any(listed)
     }
 
+    /// The namespaces with such pods, each once.
+    pub fn node_agent_namespaces(&self) -> BTreeSet<&str> {
+        let agents = self.node_agents.iter().map(|agent| agent.namespace.as_str());
+        self.cluster_namespaces().into_iter().chain(agents).collect()
+    }
+
     /// Whether there are such pods in this namespace.
     pub fn has_node_agents(&self, namespace: &str) -> bool {
-        self.cluster_namespaces().contains(&namespace) || self.node_agents.iter().any(|a| a.namespace == namespace)
+        self.node_agent_namespaces().contains(namespace)
     }
 }
 

@@ -62,19 +62,23 @@ pub fn refused<'a>(world: &'a World, environment: &Environment) -> Vec<Refused<'
     let keeps = |namespace: &str| {
         world.membership(namespace).environment().is_some_and(|keeper| keeper.name == environment.name)
     };
-    let running = world.pods.iter().filter(|((namespace, _), pod)| keeps(namespace) && !consumers::ended(pod));
-    running
-        .filter_map(|((namespace, name), pod)| {
-            let texts = refusal(world, namespace, name, pod);
-            let rules: BTreeSet<String> = texts.iter().filter_map(|text| id(text)).map(String::from).collect();
-            let shown = format!("{namespace}/{name}");
-            (!texts.is_empty()).then(|| Refused { pod: pod.as_ref(), shown, rules, texts })
-        })
-        .collect()
+    // Each once and in order, as the pods are named.
+    let members: BTreeSet<String> = environment.members.iter().map(|member| member.namespace.clone()).collect();
+    let mut found = Vec::new();
+    for namespace in members.iter().filter(|namespace| keeps(namespace)) {
+        for (name, pod) in world.pods_in(namespace).filter(|(_, pod)| !consumers::ended(pod)) {
+            let texts = refusal(world, environment, namespace, name, pod);
+            if !texts.is_empty() {
+                let rules = texts.iter().filter_map(|text| id(text)).map(String::from).collect();
+                found.push(Refused { pod, shown: format!("{namespace}/{name}"), rules, texts });
+            }
+        }
+    }
+    found
 }
 
 /// What would be said if the pod were made again. In Audit the violations are among the warnings.
-fn refusal(world: &World, namespace: &str, name: &str, pod: &Value) -> Vec<String> {
+fn refusal(world: &World, environment: &Environment, namespace: &str, name: &str, pod: &Value) -> Vec<String> {
     let decision = admission::decide(
         world,
         &Request {
@@ -89,12 +93,9 @@ fn refusal(world: &World, namespace: &str, name: &str, pod: &Value) -> Vec<Strin
             old_object: None,
         },
     );
-    let enforced = world.membership(namespace).environment().is_some_and(Environment::enforces_admission);
-    if enforced {
-        return decision.violations.iter().map(ToString::to_string).collect();
-    }
+    let warnings = if environment.enforces_admission() { vec![] } else { decision.warnings };
     let violations = decision.violations.iter().map(ToString::to_string);
-    violations.chain(decision.warnings).filter(|text| id(text).is_some()).collect()
+    violations.chain(warnings.into_iter().filter(|text| id(text).is_some())).collect()
 }
 
 /// The id of the rule that a text is of; some warnings are of none.

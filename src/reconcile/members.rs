@@ -151,13 +151,10 @@ fn pin(world: &mut World, environment: &str, added: &BTreeMap<String, String>) {
 
 /// The pods of a namespace that hold weights, or of which it cannot be told, as `namespace/name`.
 pub fn holders(world: &World, namespace: &str) -> Vec<String> {
-    let from = (namespace.to_string(), String::new());
     world
-        .pods
-        .range(from..)
-        .take_while(|((other, _), _)| other == namespace)
+        .pods_in(namespace)
         .filter(|(_, pod)| !consumers::ended(pod) && !consumers::holdings(world, pod).none())
-        .map(|((namespace, name), _)| format!("{namespace}/{name}"))
+        .map(|(name, _)| format!("{namespace}/{name}"))
         .collect()
 }
 

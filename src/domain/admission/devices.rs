@@ -4,10 +4,10 @@ use serde_json::Value;
 
 use super::pod::{Object, is_true, object, text};
 use super::text::{Findings, quoted};
-use crate::api::Mode;
+use super::{gpu, node_access};
 use crate::domain::request::Request;
 use crate::domain::rules::Rule;
-use crate::domain::world::{GPU_DEVICE_CLASSES, GpuPodsOutside, World};
+use crate::domain::world::{GPU_DEVICE_CLASSES, World};
 
 /// API group of claims of devices.
 pub(super) const GROUP: &str = "resource.k8s.io";
@@ -37,7 +37,7 @@ pub(super) fn claim(world: &World, request: &Request<'_>, findings: &mut Finding
         }
         let class = parts.iter().filter_map(|part| text(part, "deviceClassName"));
         if let Some(class) = class.into_iter().find(|class| GPU_DEVICE_CLASSES.contains(class)) {
-            gpu(world, request.namespace, name, class, findings);
+            gpu_outside(world, request.namespace, name, class, findings);
         }
     }
 }
@@ -54,13 +54,10 @@ fn admin_access(world: &World, name: &str, findings: &mut Findings) {
         quoted(name)
     );
     let remedy = "leave out adminAccess; or, if this is for agents of the node, have the namespace listed in nodeAgents of Weightlock's chart.";
-    match world.settings.node_access {
-        Mode::Enforce => findings.add(Rule::DeviceAdminAccess, fact, remedy.into()),
-        Mode::Audit => findings.warn(format!("[{}] {fact} Remedy: {remedy}", Rule::DeviceAdminAccess.id())),
-    }
+    node_access::say(world, Rule::DeviceAdminAccess, fact, remedy.into(), findings);
 }
 
-fn gpu(world: &World, namespace: &str, name: &str, class: &str, findings: &mut Findings) {
+fn gpu_outside(world: &World, namespace: &str, name: &str, class: &str, findings: &mut Findings) {
     if world.membership(namespace).environment().is_some() {
         return;
     }
@@ -70,9 +67,5 @@ fn gpu(world: &World, namespace: &str, name: &str, class: &str, findings: &mut F
         quoted(class)
     );
     let remedy = "make the claim in a namespace of a WeightEnvironment, or add the namespace to one.";
-    match world.settings.gpu_pods_outside {
-        GpuPodsOutside::Allow => {}
-        GpuPodsOutside::Warn => findings.warn(format!("[{}] {fact} Remedy: {remedy}", Rule::GpuPodOutside.id())),
-        GpuPodsOutside::Deny => findings.add(Rule::GpuPodOutside, fact, remedy.into()),
-    }
+    gpu::outside(world, fact, remedy, findings);
 }

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::pod::{Container, Pod, object, text};
-use super::text::quoted;
+use super::text::{Findings, quoted};
+use crate::domain::rules::Rule;
 use crate::domain::world::{
     DEVICE_ANNOTATIONS, DEVICE_CLASS_RESOURCE, GPU_DEVICE_CLASSES, GPU_RESOURCES, GPU_RUNTIME_CLASSES, GPU_VARIABLES,
-    NO_DEVICES,
+    GpuPodsOutside, NO_DEVICES, World,
 };
 
 /// Whether a resource is an accelerator.
@@ -78,6 +79,15 @@ pub(super) fn may_bring_one(pod: &Pod<'_>) -> bool {
     };
     pod.spec.get("resourceClaims").and_then(Value::as_array).is_some_and(|claims| !claims.is_empty())
         || pod.containers.iter().any(asks)
+}
+
+/// Says, as the installation has it, that there is a GPU outside every environment.
+pub(super) fn outside(world: &World, fact: String, remedy: &str, findings: &mut Findings) {
+    match world.settings.gpu_pods_outside {
+        GpuPodsOutside::Allow => {}
+        GpuPodsOutside::Warn => findings.warn(format!("[{}] {fact} Remedy: {remedy}", Rule::GpuPodOutside.id())),
+        GpuPodsOutside::Deny => findings.add(Rule::GpuPodOutside, fact, remedy.into()),
+    }
 }
 
 fn is_zero(amount: &Value) -> bool {

@@ -36,7 +36,7 @@ use super::lookup::Membership;
 use super::network::Kind;
 use super::request::{Operation, Request};
 use super::rules::Rule;
-use super::world::{Environment, GpuPodsOutside, World};
+use super::world::{Environment, World};
 use crate::api::Mode;
 use assessment::Assessment;
 use shape::Aspects;
@@ -233,11 +233,7 @@ fn outside(assessment: &Assessment<'_>, findings: &mut Findings) {
     }
     let fact = format!("{asked} in namespace {:?}, which belongs to no environment.", assessment.namespace);
     let remedy = "run it in a namespace of a WeightEnvironment, or add the namespace to one.";
-    match assessment.world.settings.gpu_pods_outside {
-        GpuPodsOutside::Allow => {}
-        GpuPodsOutside::Warn => findings.warn(format!("[{}] {fact} Remedy: {remedy}", Rule::GpuPodOutside.id())),
-        GpuPodsOutside::Deny => findings.add(Rule::GpuPodOutside, fact, remedy.into()),
-    }
+    gpu::outside(assessment.world, fact, remedy, findings);
 }
 
 fn malformed(problems: Vec<String>, findings: &mut Findings) {

@@ -22,6 +22,7 @@ pub(super) fn pod(assessment: &Assessment<'_>, findings: &mut Findings) {
     for way in ways(pod) {
         say(
             world,
+            Rule::NodeAccess,
             way,
             format!(
                 "remove it; or, if this is an agent of the node, have service account {} listed in nodeAgents of Weightlock's chart.",
@@ -44,6 +45,7 @@ pub(super) fn volume(world: &World, name: &str, spec: &Object, namespace: &str, 
         if let Some(way) = path.and_then(|path| directory(&subject(path), path)) {
             say(
                 world,
+                Rule::NodeAccess,
                 way,
                 "use a directory of its own; or reserve the volume, by spec.claimRef, for a namespace that nodeAgents of Weightlock's chart lists.".into(),
                 findings,
@@ -52,10 +54,11 @@ pub(super) fn volume(world: &World, name: &str, spec: &Object, namespace: &str, 
     }
 }
 
-fn say(world: &World, fact: String, remedy: String, findings: &mut Findings) {
+/// Says, as nodeAccess of the installation has it, that a rule about the node is broken.
+pub(super) fn say(world: &World, rule: Rule, fact: String, remedy: String, findings: &mut Findings) {
     match world.settings.node_access {
-        Mode::Enforce => findings.add(Rule::NodeAccess, fact, remedy),
-        Mode::Audit => findings.warn(format!("[{}] {fact} Remedy: {remedy}", Rule::NodeAccess.id())),
+        Mode::Enforce => findings.add(rule, fact, remedy),
+        Mode::Audit => findings.warn(format!("[{}] {fact} Remedy: {remedy}", rule.id())),
     }
 }
 

@@ -1,8 +1,11 @@
 //! Devices by Dynamic Resource Allocation: ResourceClaims and their templates.
 
+use k8s_openapi::api::admissionregistration::v1::NamedRuleWithOperations;
+
+use super::pods::gpu_actions;
 use super::{Namespaces, Parameter, Policy, cel, fallback, node, rule, tag};
 use crate::domain::Rule;
-use crate::domain::world::{GPU_DEVICE_CLASSES, GpuPodsOutside, Settings};
+use crate::domain::world::{GPU_DEVICE_CLASSES, Settings};
 
 /// Claims that reach devices in use are for agents of the node.
 pub fn admin_access(settings: &Settings) -> Policy {
@@ -11,7 +14,7 @@ pub fn admin_access(settings: &Settings) -> Policy {
         name: "device-access",
         parameter: Parameter::None,
         actions: node::actions(settings),
-        rules: vec![rule("resource.k8s.io", &["*"], &["resourceclaims", "resourceclaimtemplates"], &["CREATE"])],
+        rules: claims(),
         scope: elsewhere(settings),
         variables: requests(),
         violations: format!(
@@ -27,11 +30,7 @@ pub fn admin_access(settings: &Settings) -> Policy {
 
 /// A claim of a GPU outside every environment is warned of or refused, as the installation says.
 pub fn gpus(settings: &Settings) -> Option<Policy> {
-    let actions: &[&str] = match settings.gpu_pods_outside {
-        GpuPodsOutside::Allow => return None,
-        GpuPodsOutside::Warn => &["Warn"],
-        GpuPodsOutside::Deny => &["Deny"],
-    };
+    let actions = gpu_actions(settings)?;
     let remedy = "make the claim in a namespace of a WeightEnvironment, or add the namespace to one.";
     let gpu = |part: &str| {
         format!("('deviceClassName' in {part} && {part}.deviceClassName in {})", cel::literals(GPU_DEVICE_CLASSES))
@@ -42,7 +41,7 @@ pub fn gpus(settings: &Settings) -> Option<Policy> {
         name: "gpu-claims",
         parameter: Parameter::FirstShard,
         actions,
-        rules: vec![rule("resource.k8s.io", &["*"], &["resourceclaims", "resourceclaimtemplates"], &["CREATE"])],
+        rules: claims(),
         scope: elsewhere(settings),
         variables,
         violations: format!(
@@ -57,11 +56,14 @@ pub fn gpus(settings: &Settings) -> Option<Policy> {
     })
 }
 
-/// All namespaces but those of the cluster's and Weightlock's own pods, and of agents of the node.
+/// All namespaces but those with agents of the node.
 fn elsewhere(settings: &Settings) -> Namespaces {
-    let agents = settings.node_agents.iter().map(|agent| agent.namespace.as_str());
-    let spared: std::collections::BTreeSet<&str> = settings.cluster_namespaces().into_iter().chain(agents).collect();
-    Namespaces::Except(spared.into_iter().map(String::from).collect())
+    Namespaces::Except(settings.node_agent_namespaces().into_iter().map(String::from).collect())
+}
+
+/// The kinds of claims. What they ask for is never changed.
+fn claims() -> Vec<NamedRuleWithOperations> {
+    vec![rule("resource.k8s.io", &["*"], &["resourceclaims", "resourceclaimtemplates"], &["CREATE"])]
 }
 
 /// The requests of a claim. The spec of a template lies in its spec.

@@ -102,11 +102,6 @@ pub fn pods(settings: &Settings) -> Policy {
 
 /// No PersistentVolume is a directory of the node that reaches all others, but for namespaces with agents of the node.
 pub fn volumes(settings: &Settings) -> Policy {
-    let namespaces: std::collections::BTreeSet<&str> = settings
-        .cluster_namespaces()
-        .into_iter()
-        .chain(settings.node_agents.iter().map(|agent| agent.namespace.as_str()))
-        .collect();
     let source = |field: &str| {
         format!(
             "(has(object.spec.{field}) ? [{{'raw': '{field} \"' + object.spec.{field}.path + '\"', 'path': {}}}] : [])",
@@ -129,7 +124,7 @@ pub fn volumes(settings: &Settings) -> Policy {
                 "asked",
                 format!(
                     "!(variables.destination in {}) && (request.operation == 'CREATE' || (has(object.spec.claimRef) && (!has(oldObject.spec.claimRef) || object.spec.claimRef != oldObject.spec.claimRef)))",
-                    cel::literals(namespaces)
+                    cel::literals(settings.node_agent_namespaces())
                 ),
             ),
             ("name", "has(object.metadata.name) ? object.metadata.name : object.metadata.generateName".into()),

@@ -205,13 +205,18 @@ pub fn statuses(enforced: Vec<String>) -> Option<Policy> {
     })
 }
 
+/// What becomes of GPUs outside every environment; `None`: nothing.
+pub(super) fn gpu_actions(settings: &Settings) -> Option<&'static [&'static str]> {
+    match settings.gpu_pods_outside {
+        GpuPodsOutside::Allow => None,
+        GpuPodsOutside::Warn => Some(&["Warn"]),
+        GpuPodsOutside::Deny => Some(&["Deny"]),
+    }
+}
+
 /// A pod that asks for a GPU outside every environment is warned of or refused, as the installation says.
 pub fn gpus(settings: &Settings) -> Option<Policy> {
-    let actions: &[&str] = match settings.gpu_pods_outside {
-        GpuPodsOutside::Allow => return None,
-        GpuPodsOutside::Warn => &["Warn"],
-        GpuPodsOutside::Deny => &["Deny"],
-    };
+    let actions = gpu_actions(settings)?;
     let rule_text = Rule::GpuPodOutside.describe();
     let mut variables = cel::membership();
     variables.extend([
