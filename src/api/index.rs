@@ -10,8 +10,9 @@ use super::Mode;
 
 /// One shard of the index that ValidatingAdmissionPolicies take as their parameter.
 ///
-/// Lookups are by map key, since a list would be scanned at each request. A shard holds at most 2,000 keys; what does
-/// not fit is in other shards. Every shard has its own bindings, so a request is asked of each of them.
+/// Lookups are by map key, since a list would be scanned at each request. What does not fit into one object (etcd takes
+/// 1.5 MB) is in other shards. Every shard has its own bindings, so a request is asked of each of them, and each costs: so what pods
+/// are asked about is apart from what only claims and snapshots are asked about, and what many entries say alike stands in `terms`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[kube(
     group = "weightlock.dev",
@@ -29,32 +30,43 @@ use super::Mode;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct WeightIndexSpec {
-    /// Number of this shard, from 0.
+    /// Which of the tables this shard has.
+    #[serde(default)]
+    pub part: IndexPart,
+    /// Number of this shard among those of its part, from 0.
     #[schemars(range(min = 0))]
     pub shard: i32,
-    /// How many shards there are.
+    /// How many shards of this part there are.
     #[schemars(range(min = 1))]
     pub shards: i32,
+    /// What entries say that others say, too, by the name that they give it.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 20000, "x-kubernetes-map-type" = "atomic"))]
+    pub terms: BTreeMap<String, IndexTerms>,
     /// Registered storage by canonical backend key, for storage that is matched by equality.
     #[serde(default)]
-    #[schemars(extend("maxProperties" = 2000, "x-kubernetes-map-type" = "atomic"))]
+    #[schemars(extend("maxProperties" = 20000, "x-kubernetes-map-type" = "atomic"))]
     pub keys: BTreeMap<String, IndexEntry>,
     /// Registered storage by canonical backend key, for storage with paths, which is matched by overlap.
     #[serde(default)]
-    #[schemars(extend("maxProperties" = 2000, "x-kubernetes-map-type" = "atomic"))]
+    #[schemars(extend("maxProperties" = 20000, "x-kubernetes-map-type" = "atomic"))]
     pub paths: BTreeMap<String, IndexEntry>,
     /// What holds registered storage, by key: each directory above a key of `paths`, and the beginning of each key up
     /// to its kind (of a CSI volume: up to its driver), for volumes of which no more is known.
     #[serde(default)]
-    #[schemars(extend("maxProperties" = 2000, "x-kubernetes-map-type" = "atomic"))]
+    #[schemars(extend("maxProperties" = 20000, "x-kubernetes-map-type" = "atomic"))]
     pub parents: BTreeMap<String, IndexEntry>,
+    /// Those of the claims that are in a namespace where what they lead to is not permitted.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 20000, "x-kubernetes-map-type" = "atomic"))]
+    pub misplaced: BTreeMap<String, IndexEntry>,
     /// Claims (`namespace/name`) behind which registered storage lies, or that are declared to lead to it.
     #[serde(default)]
-    #[schemars(extend("maxProperties" = 2000, "x-kubernetes-map-type" = "atomic"))]
+    #[schemars(extend("maxProperties" = 20000, "x-kubernetes-map-type" = "atomic"))]
     pub claims: BTreeMap<String, IndexEntry>,
     /// PersistentVolumes, by name, that are registered storage.
     #[serde(default)]
-    #[schemars(extend("maxProperties" = 2000, "x-kubernetes-map-type" = "atomic"))]
+    #[schemars(extend("maxProperties" = 20000, "x-kubernetes-map-type" = "atomic"))]
     pub volumes: BTreeMap<String, IndexEntry>,
     /// Member namespaces by name. Every shard has all of them.
     #[serde(default)]
@@ -62,13 +74,53 @@ pub struct WeightIndexSpec {
     pub members: BTreeMap<String, IndexMember>,
 }
 
-/// What is known of registered storage. Where several artifacts share it, what all of them permit.
+impl WeightIndexSpec {
+    /// The entries of all tables, with their table and key.
+    pub fn entries(&self) -> impl Iterator<Item = (&'static str, &str, &IndexEntry)> {
+        let tables = [
+            ("keys", &self.keys),
+            ("paths", &self.paths),
+            ("parents", &self.parents),
+            ("misplaced", &self.misplaced),
+            ("claims", &self.claims),
+            ("volumes", &self.volumes),
+        ];
+        tables.into_iter().flat_map(|(name, table)| table.iter().map(move |(key, entry)| (name, key.as_str(), entry)))
+    }
+
+    /// The terms of one of its entries. None: something else than the controller wrote the shard.
+    pub fn terms_of(&self, entry: &IndexEntry) -> Option<&IndexTerms> {
+        self.terms.get(&entry.terms)
+    }
+}
+
+/// Tables that are asked about together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
+pub enum IndexPart {
+    /// Storage by its keys, and misplaced claims: `keys`, `paths`, `parents`, `misplaced`.
+    #[default]
+    Storage,
+    /// Objects that lead to it: `claims`, `volumes`.
+    Claims,
+}
+
+/// Registered storage. Where several artifacts share it, the terms are what all of them permit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IndexEntry {
     /// Names of the artifacts, for messages.
+    #[serde(rename = "of")]
     #[schemars(length(max = 512))]
     pub artifacts: String,
+    /// Name of its terms, within the same object.
+    #[schemars(length(max = 16))]
+    pub terms: String,
+}
+
+/// Where registered storage may be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IndexTerms {
     /// Names of the environments in which all of the artifacts may be used.
     #[serde(default)]
     #[schemars(length(max = 32), inner(length(max = 63)))]

@@ -10,13 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::backend::{BackendKey, Overlap};
 use super::lookup::Membership;
 use super::world::{Artifact, ClaimName, LocationSource, World};
-use crate::api::{IndexEntry, IndexMember, IndexReach, Network, WeightIndexSpec};
+use crate::api::{IndexEntry, IndexMember, IndexPart, IndexReach, IndexTerms, Mode, Network, WeightIndexSpec};
 
-/// Most keys in one shard.
-pub const MAX_KEYS: usize = 2000;
-/// Most bytes of keys and entries in one shard: etcd takes 1.5 MB, with the record of who wrote which field.
-const MAX_BYTES: usize = 500_000;
-/// Most shards. A cluster that needs more has outgrown this index; the API server then refuses shards that are too large.
+/// Most keys in one table of a shard, as its definition has it.
+pub const MAX_KEYS: usize = 20_000;
+/// Most bytes in one shard: etcd takes 1.5 MB, with the record of who wrote which field.
+const MAX_BYTES: usize = 1_200_000;
+/// Most shards of one part. A cluster that needs more has outgrown this index; the API server then refuses shards that are too large.
 const MAX_SHARDS: usize = 256;
 /// Longest text of an entry.
 const MAX_TEXT: usize = 512;
@@ -32,7 +32,7 @@ pub enum IndexPlanError {
     Unreadable(String),
 }
 
-/// The shards of the index, in order. There is always one.
+/// The shards of the index, in order, those of [`IndexPart::Storage`] first. There is always one of each part.
 ///
 /// # Errors
 /// If the world is not known well enough to say what is protected.
@@ -43,7 +43,10 @@ pub fn plan(world: &World) -> Result<Vec<WeightIndexSpec>, IndexPlanError> {
     if let Some(reason) = world.unreadable() {
         return Err(IndexPlanError::Unreadable(reason));
     }
-    Ok(shards(&collect(world), &members(world), MAX_KEYS))
+    let members = members(world);
+    let tables = collect(world, &members);
+    let parts = [IndexPart::Storage, IndexPart::Claims];
+    Ok(parts.into_iter().flat_map(|part| shards(part, &tables, &members, MAX_KEYS)).collect())
 }
 
 /// Whether ring 1 enforces an artifact: see the documentation of the module.
@@ -58,6 +61,7 @@ struct Tables<'a> {
     keys: BTreeMap<String, Owners<'a>>,
     paths: BTreeMap<String, Owners<'a>>,
     parents: BTreeMap<String, Owners<'a>>,
+    misplaced: BTreeMap<String, Owners<'a>>,
     claims: BTreeMap<String, Owners<'a>>,
     volumes: BTreeMap<String, Owners<'a>>,
 }
@@ -65,7 +69,7 @@ struct Tables<'a> {
 /// The artifacts behind one key, by name.
 type Owners<'a> = BTreeMap<&'a str, &'a Artifact>;
 
-fn collect(world: &World) -> Tables<'_> {
+fn collect<'a>(world: &'a World, members: &BTreeMap<String, IndexMember>) -> Tables<'a> {
     let mut tables = Tables::default();
     for artifact in world.artifacts.values().filter(|artifact| enforced(world, artifact)) {
         for (location, key) in world.keys_of(artifact) {
@@ -99,6 +103,13 @@ fn collect(world: &World) -> Tables<'_> {
             add(&mut tables.claims, claim_key(name), owners.values().copied());
         }
     }
+    let misplaced = tables.claims.iter().filter(|(claim, owners)| {
+        let member = claim.split_once('/').and_then(|(namespace, _)| members.get(namespace));
+        !member.is_some_and(|member| {
+            member.admission == Mode::Audit || permitted(owners).contains(member.environment.as_str())
+        })
+    });
+    tables.misplaced = misplaced.map(|(claim, owners)| (claim.clone(), owners.clone())).collect();
     tables
 }
 
@@ -178,12 +189,17 @@ fn reach(network: &Network) -> IndexReach {
     }
 }
 
-/// Cuts the tables. A key's shard depends on the key and the number of shards only, which is a power of two: an
+/// Cuts the tables of a part. A key's shard depends on the key and the number of shards only, which is a power of two: an
 /// addition elsewhere moves nothing, and a doubling moves keys from shard n to shard n + half.
-fn shards(tables: &Tables<'_>, members: &BTreeMap<String, IndexMember>, max_keys: usize) -> Vec<WeightIndexSpec> {
+fn shards(
+    part: IndexPart,
+    tables: &Tables<'_>,
+    members: &BTreeMap<String, IndexMember>,
+    max_keys: usize,
+) -> Vec<WeightIndexSpec> {
     let mut count = 1;
     loop {
-        let shards = cut(tables, members, count);
+        let shards = cut(part, tables, members, count);
         if count >= MAX_SHARDS || shards.iter().all(|shard| fits(shard, max_keys)) {
             return shards;
         }
@@ -191,43 +207,73 @@ fn shards(tables: &Tables<'_>, members: &BTreeMap<String, IndexMember>, max_keys
     }
 }
 
-fn cut(tables: &Tables<'_>, members: &BTreeMap<String, IndexMember>, count: usize) -> Vec<WeightIndexSpec> {
-    let number = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
-    let mut shards: Vec<WeightIndexSpec> = (0..count)
-        .map(|shard| WeightIndexSpec {
-            shard: number(shard),
-            shards: number(count),
-            members: members.clone(),
-            ..WeightIndexSpec::default()
-        })
-        .collect();
-    let mut fill = |table: &BTreeMap<String, Owners<'_>>,
-                    of: fn(&mut WeightIndexSpec) -> &mut BTreeMap<String, IndexEntry>| {
-        for (key, owners) in table {
-            if let Some(shard) = shards.get_mut(shard_of(key, count)) {
-                of(shard).insert(key.clone(), entry(owners));
+fn cut(
+    part: IndexPart,
+    tables: &Tables<'_>,
+    members: &BTreeMap<String, IndexMember>,
+    count: usize,
+) -> Vec<WeightIndexSpec> {
+    (0..count)
+        .map(|number| {
+            let mut terms = Terms::default();
+            let mut cut = |table: &BTreeMap<String, Owners<'_>>| {
+                let mine = table.iter().filter(|(key, _)| shard_of(key, count) == number);
+                mine.map(|(key, owners)| (key.clone(), terms.entry(owners))).collect()
+            };
+            let mut shard = WeightIndexSpec {
+                part,
+                shard: i32::try_from(number).unwrap_or(i32::MAX),
+                shards: i32::try_from(count).unwrap_or(i32::MAX),
+                members: members.clone(),
+                ..WeightIndexSpec::default()
+            };
+            match part {
+                IndexPart::Storage => {
+                    shard.keys = cut(&tables.keys);
+                    shard.paths = cut(&tables.paths);
+                    shard.parents = cut(&tables.parents);
+                    shard.misplaced = cut(&tables.misplaced);
+                }
+                IndexPart::Claims => {
+                    shard.claims = cut(&tables.claims);
+                    shard.volumes = cut(&tables.volumes);
+                }
             }
-        }
-    };
-    fill(&tables.keys, |shard| &mut shard.keys);
-    fill(&tables.paths, |shard| &mut shard.paths);
-    fill(&tables.parents, |shard| &mut shard.parents);
-    fill(&tables.claims, |shard| &mut shard.claims);
-    fill(&tables.volumes, |shard| &mut shard.volumes);
-    shards
+            shard.terms = terms.0.into_iter().map(|(terms, number)| (number.to_string(), terms)).collect();
+            shard
+        })
+        .collect()
+}
+
+/// The terms of a shard, numbered as they come.
+#[derive(Default)]
+struct Terms(BTreeMap<IndexTerms, usize>);
+
+impl Terms {
+    fn entry(&mut self, owners: &Owners<'_>) -> IndexEntry {
+        let contacts: BTreeSet<&str> = owners.values().map(|artifact| artifact.contact.as_str()).collect();
+        let terms = IndexTerms {
+            environments: permitted(owners).into_iter().map(str::to_string).collect(),
+            contact: joined(contacts.into_iter()),
+        };
+        let next = self.0.len();
+        let number = *self.0.entry(terms).or_insert(next);
+        IndexEntry { artifacts: joined(owners.keys().copied()), terms: number.to_string() }
+    }
 }
 
 fn fits(shard: &WeightIndexSpec, max_keys: usize) -> bool {
-    let (mut keys, mut bytes) = (0, 0);
-    for table in [&shard.keys, &shard.paths, &shard.parents, &shard.claims, &shard.volumes] {
-        keys += table.len();
-        for (key, entry) in table {
-            // 64: the names of the fields.
-            bytes += 64 + key.len() + entry.artifacts.len() + entry.contact.len();
-            bytes += entry.environments.iter().map(|name| name.len() + 3).sum::<usize>();
-        }
+    // For each entry, beside its texts, what stands around them: names of fields, quotes, colons.
+    let mut bytes: usize =
+        shard.entries().map(|(_, key, entry)| 30 + key.len() + entry.artifacts.len() + entry.terms.len()).sum();
+    for terms in shard.terms.values() {
+        bytes += 50 + terms.contact.len() + terms.environments.iter().map(|name| name.len() + 3).sum::<usize>();
     }
-    keys <= max_keys && bytes <= MAX_BYTES
+    for (name, member) in &shard.members {
+        bytes += 80 + name.len() + member.uid.len() + member.environment.len();
+    }
+    let tables = [&shard.keys, &shard.paths, &shard.parents, &shard.misplaced, &shard.claims, &shard.volumes];
+    tables.iter().all(|table| table.len() <= max_keys) && shard.terms.len() <= max_keys && bytes <= MAX_BYTES
 }
 
 /// FNV-1a: stable over versions of this program, which `std`'s hash is not.
@@ -239,22 +285,11 @@ fn shard_of(key: &str, count: usize) -> usize {
     usize::try_from((hash ^ (hash >> 32)) & 0xffff_ffff).unwrap_or_default() % count
 }
 
-/// Where several artifacts share storage, what all of them permit.
-fn entry(owners: &Owners<'_>) -> IndexEntry {
-    let mut environments: Option<BTreeSet<&str>> = None;
-    for artifact in owners.values() {
-        let permitted = artifact.places();
-        environments = Some(match environments {
-            Some(others) => others.intersection(&permitted).copied().collect(),
-            None => permitted,
-        });
-    }
-    let contacts: BTreeSet<&str> = owners.values().map(|artifact| artifact.contact.as_str()).collect();
-    IndexEntry {
-        artifacts: joined(owners.keys().copied()),
-        environments: environments.into_iter().flatten().map(str::to_string).collect(),
-        contact: joined(contacts.into_iter()),
-    }
+/// Where several artifacts share storage, the environments that all of them permit.
+fn permitted<'a>(owners: &Owners<'a>) -> BTreeSet<&'a str> {
+    let mut all = owners.values().map(|artifact| artifact.places());
+    let Some(first) = all.next() else { return BTreeSet::new() };
+    all.fold(first, |common, permitted| common.intersection(&permitted).copied().collect())
 }
 
 /// The texts with commas between them, as many as fit. They stand in one line of a message, so there is no line break.

@@ -63,10 +63,22 @@ fn world(environments: Vec<Environment>, artifacts: Vec<Artifact>) -> World {
     world
 }
 
+/// The two parts of a plan in one.
 fn only(world: &World) -> WeightIndexSpec {
     let mut shards = plan(world).unwrap();
-    assert_eq!(shards.len(), 1);
-    shards.remove(0)
+    assert_eq!(shards.len(), 2);
+    let claims = shards.remove(1);
+    let storage = shards.remove(0);
+    assert_eq!((storage.part, claims.part), (IndexPart::Storage, IndexPart::Claims));
+    // Each has its own numbers, so both are asked by what they say.
+    WeightIndexSpec { claims: claims.claims, volumes: claims.volumes, ..storage }
+}
+
+/// Where what a part lists may be used.
+fn places(world: &World, part: IndexPart, entry: &str) -> Vec<String> {
+    let shard = plan(world).unwrap().into_iter().find(|shard| shard.part == part).unwrap();
+    let (.., found) = shard.entries().find(|(_, key, _)| *key == entry).unwrap();
+    shard.terms_of(found).unwrap().environments.clone()
 }
 
 #[test]
@@ -93,17 +105,17 @@ fn storage_claims_and_volumes_are_listed_with_what_all_owners_permit() {
     assert_eq!(names(&index.paths), ["v1:nfs:nas:/models", "v1:nfs:nas:/models/tuned"]);
     assert_eq!(names(&index.parents), ["v1:csi:d:", "v1:nfs:", "v1:nfs:nas:/", "v1:nfs:nas:/models"]);
     assert_eq!(index.parents["v1:nfs:nas:/models"].artifacts, "tuned");
-    assert_eq!(index.parents["v1:nfs:nas:/"].environments, ["b"]);
+    assert_eq!(places(&w, IndexPart::Storage, "v1:nfs:nas:/"), ["b"]);
     assert_eq!(names(&index.volumes), ["pv-root", "pv-sub", "pv-top"]);
     assert_eq!(names(&index.claims), ["ns-b/asks", "ns-b/root"]);
     assert_eq!(
-        index.paths["v1:nfs:nas:/models"].environments,
+        plan(&w).unwrap()[0].terms_of(&index.paths["v1:nfs:nas:/models"]).unwrap().environments,
         ["a", "b"],
         "a neighbour in the directory is no owner of it"
     );
-    let root = &index.volumes["pv-root"];
-    assert_eq!((root.artifacts.as_str(), root.environments.as_slice()), ("base, tuned", &["b".to_string()][..]));
-    assert_eq!(root.contact, "base@example.com, tuned@example.com");
+    assert_eq!(index.volumes["pv-root"].artifacts, "base, tuned");
+    let terms = IndexTerms { environments: vec!["b".into()], contact: "base@example.com, tuned@example.com".into() };
+    assert_eq!(plan(&w).unwrap()[1].terms_of(&index.volumes["pv-root"]), Some(&terms));
     assert_eq!(index.volumes["pv-sub"].artifacts, "base");
     assert_eq!(index.members["ns-a"].uid, "uid-ns-a");
 }
@@ -124,6 +136,44 @@ fn members_say_who_is_let_in() {
     let pods = serde_json::json!({"pods": {"namespace": "gateway", "labels": {"app": "gateway"}}});
     assert_eq!(reach(Some(pods)), IndexReach::Pods);
     assert_eq!(reach(Some(serde_json::json!({"cidr": "192.0.2.0/24"}))), IndexReach::Addresses);
+}
+
+#[test]
+fn claims_are_misplaced_where_what_they_lead_to_is_not_permitted() {
+    let mut w = world(
+        vec![
+            environment("a", "ns-a", Mode::Enforce),
+            environment("b", "ns-b", Mode::Enforce),
+            environment("c", "ns-c", Mode::Audit),
+        ],
+        vec![artifact("x", &["a", "c"], vec![BackendKey::csi("d", "h")])],
+    );
+    for namespace in ["ns-a", "ns-b", "ns-c", "ns-none"] {
+        let claim = ClaimName { namespace: namespace.into(), name: "w".into() };
+        w.volumes.insert(format!("pv-{namespace}"), Volume { key: Ok(BackendKey::csi("d", "h")), claim: Some(claim) });
+    }
+    let misplaced = |w: &World| only(w).misplaced.into_keys().collect::<Vec<_>>();
+    assert_eq!(misplaced(&w), ["ns-b/w", "ns-none/w"]);
+    w.namespaces.insert("ns-a".into(), "another".into());
+    assert_eq!(misplaced(&w), ["ns-a/w", "ns-b/w", "ns-none/w"], "it was made again");
+}
+
+#[test]
+fn ten_thousand_artifacts_fit_into_one_shard_that_pods_are_asked_with() {
+    let artifacts = (0..10_000)
+        .map(|n| {
+            let key = match n % 4 {
+                0 => BackendKey::nfs(&format!("nas-{}.example.com", n % 20), &format!("/models/m{n}/v1")),
+                _ => BackendKey::csi("ebs.csi.aws.com", &format!("vol-{n:017x}")),
+            };
+            artifact(&format!("model-{n}"), &[&format!("environment-{}", n % 100)], vec![key])
+        })
+        .map(|artifact| Artifact { contact: "weights-team@example.com, #model-weights".into(), ..artifact })
+        .collect();
+    let shards = plan(&world(vec![], artifacts)).unwrap();
+    assert_eq!(shards.iter().filter(|shard| shard.part == IndexPart::Storage).count(), 1);
+    let bytes = serde_json::to_vec(&shards[0]).unwrap().len();
+    assert!((700_000..1_200_000).contains(&bytes), "{bytes}");
 }
 
 #[test]
@@ -205,8 +255,9 @@ proptest! {
         let artifacts: Vec<Artifact> =
             all.iter().enumerate().map(|(n, keys)| artifact(&format!("a{n}"), &["e"], keys.clone())).collect();
         let w = world(vec![environment("e", "ns", Mode::Enforce)], artifacts);
-        let tables = collect(&w);
-        let cut = shards(&tables, &members(&w), max);
+        let members = members(&w);
+        let tables = collect(&w, &members);
+        let cut = shards(IndexPart::Storage, &tables, &members, max);
         prop_assert!(cut.len().is_power_of_two());
         for (n, shard) in cut.iter().enumerate() {
             prop_assert_eq!((shard.shard as usize, shard.shards as usize), (n, cut.len()));
@@ -232,7 +283,7 @@ proptest! {
         let artifacts: Vec<Artifact> =
             all.iter().enumerate().map(|(n, keys)| artifact(&format!("a{n}"), &["e"], keys.clone())).collect();
         let w = world(vec![environment("e", "ns", Mode::Enforce)], artifacts);
-        let tables = collect(&w);
+        let tables = collect(&w, &members(&w));
         for key in asked {
             let expected: Vec<&str> = w.artifacts_at(&key).iter().map(|a| a.name.as_str()).collect();
             prop_assert_eq!(tables.owners(&key).keys().copied().collect::<Vec<_>>(), expected, "{}", key);

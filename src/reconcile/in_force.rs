@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    api::{IndexEntry, IndexMember, WeightIndexSpec},
+    api::{IndexMember, WeightIndexSpec},
     domain::{World, index_plan},
 };
 
@@ -30,12 +30,20 @@ impl InForce {
         };
         let mut behind = BTreeSet::new();
         for plan in &planned {
-            let live = shards.iter().find(|shard| shard.shard == plan.shard && shard.shards == plan.shards);
-            for (at, table) in tables(plan).into_iter().enumerate() {
-                let live = live.map(|shard| tables(shard)[at]);
-                for (_, entry) in
-                    table.iter().filter(|(key, entry)| live.and_then(|live| live.get(*key)) != Some(entry))
-                {
+            let same = |shard: &&WeightIndexSpec| {
+                (shard.part, shard.shard, shard.shards) == (plan.part, plan.shard, plan.shards)
+            };
+            let live = shards.iter().find(same);
+            let seen: BTreeMap<_, _> = live
+                .into_iter()
+                .flat_map(|live| live.entries().map(move |(table, key, entry)| ((table, key), (live, entry))))
+                .collect();
+            for (table, key, entry) in plan.entries() {
+                // The number of its terms may be another one.
+                let same = seen.get(&(table, key)).is_some_and(|(live, seen)| {
+                    seen.artifacts == entry.artifacts && live.terms_of(seen) == plan.terms_of(entry)
+                });
+                if !same {
                     behind.extend(entry.artifacts.split(", ").map(String::from));
                 }
             }
@@ -54,11 +62,6 @@ impl InForce {
     pub fn member(&self, namespace: &str, environment: &str) -> bool {
         !self.nothing && self.members.get(namespace).is_some_and(|member| member.environment == environment)
     }
-}
-
-/// The tables of a shard.
-fn tables(shard: &WeightIndexSpec) -> [&BTreeMap<String, IndexEntry>; 5] {
-    [&shard.keys, &shard.paths, &shard.parents, &shard.claims, &shard.volumes]
 }
 
 #[cfg(test)]

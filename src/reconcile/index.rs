@@ -35,6 +35,6 @@ pub fn live(observed: &Observed) -> Result<Vec<WeightIndexSpec>, ReconcileError>
     for object in observed.ring.shards.state() {
         shards.push(typed::<WeightIndex>(&object)?.spec);
     }
-    shards.sort_by_key(|shard| shard.shard);
+    shards.sort_by_key(|shard| (shard.part, shard.shard));
     Ok(shards)
 }

@@ -113,8 +113,9 @@ impl<'a> Place<'a> {
     }
 
     /// `cel::permitted`.
-    fn permits(&self, entry: &IndexEntry) -> bool {
-        self.audit || entry.environments.iter().any(|name| name == self.environment)
+    fn permits(&self, params: &WeightIndexSpec, entry: &IndexEntry) -> bool {
+        let terms = params.terms_of(entry);
+        self.audit || terms.is_some_and(|terms| terms.environments.iter().any(|name| name == self.environment))
     }
 }
 
@@ -160,7 +161,7 @@ fn volumes(params: &WeightIndexSpec, asked: &Asked<'_>) -> bool {
     let Some(destination) = destination(asked) else { return false };
     // `cel::membership_of`: of another namespace than that of the request only the name is known.
     let place = Place::of(params.members.get(destination));
-    found(params, &asked.object["spec"]).into_iter().any(|entry| !place.permits(entry))
+    found(params, &asked.object["spec"]).into_iter().any(|entry| !place.permits(params, entry))
 }
 
 fn pointed(params: &WeightIndexSpec, asked: &Asked<'_>) -> bool {
@@ -173,7 +174,7 @@ fn pointed(params: &WeightIndexSpec, asked: &Asked<'_>) -> bool {
 /// Whether a claim with this spec asks for a volume that is not permitted here.
 fn asks_for_volume(params: &WeightIndexSpec, place: &Place<'_>, spec: &Value) -> bool {
     let entry = text(spec, "/volumeName").and_then(|volume| params.volumes.get(volume));
-    entry.is_some_and(|entry| !place.permits(entry))
+    entry.is_some_and(|entry| !place.permits(params, entry))
 }
 
 /// Whether a claim with this spec is a copy of what is registered.
@@ -225,11 +226,8 @@ fn pods(params: &WeightIndexSpec, asked: &Asked<'_>) -> bool {
     let place = Place::here(params, asked);
     asked.object.pointer("/spec/volumes").and_then(Value::as_array).into_iter().flatten().any(|volume| {
         let claim = text(volume, "/persistentVolumeClaim/claimName");
-        let claimed = claim.and_then(|claim| params.claims.get(&format!("{namespace}/{claim}")));
-        let template = volume.pointer("/ephemeral/volumeClaimTemplate/spec");
-        claimed.is_some_and(|entry| !place.permits(entry))
-            || template
-                .is_some_and(|spec| asks_for_volume(params, &place, spec) || is_copy(params, &place, spec, namespace))
-            || found(params, volume).into_iter().any(|entry| !place.permits(entry))
+        let claimed = claim.and_then(|claim| params.misplaced.get(&format!("{namespace}/{claim}")));
+        claimed.is_some_and(|entry| !place.permits(params, entry))
+            || found(params, volume).into_iter().any(|entry| !place.permits(params, entry))
     })
 }

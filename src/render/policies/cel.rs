@@ -70,7 +70,17 @@ pub fn ancestors(key: &str) -> String {
 
 /// Whether an entry of the index may be used where `variables.environment` is, or nothing is enforced there.
 pub fn permitted(entry: &str) -> String {
-    format!("(variables.audit || variables.environment in {entry}.environments)")
+    format!("(variables.audit || variables.environment in {}.environments)", terms(entry))
+}
+
+/// Where an entry of the index may be used, and whom to ask.
+fn terms(entry: &str) -> String {
+    format!("params.spec.terms[{entry}.terms]")
+}
+
+/// `; or ask CONTACT.`, of an entry.
+pub fn ask(entry: &str) -> String {
+    format!("'; or ask ' + {}.contact + '.'", terms(entry))
 }
 
 /// `variables.environment` (empty for none) and `variables.audit` of the namespace that the request is in, by UID.
@@ -110,25 +120,28 @@ pub fn cluster() -> &'static str {
 
 /// `WeightArtifact "x"`, of an entry.
 pub fn artifact(entry: &str) -> String {
-    format!("'WeightArtifact \"' + {entry}.artifacts + '\"'")
+    format!("'WeightArtifact \"' + {entry}.of + '\"'")
 }
 
 /// `, not permitted in namespace "x" (no environment). Remedy: …`, of an entry.
 pub fn not_permitted(entry: &str, namespace: &str, remedy: &str) -> String {
     let place = "(variables.environment == '' ? 'no environment' : 'environment \"' + variables.environment + '\"')";
+    let environments = format!("{}.environments", terms(entry));
     let where_to = format!(
-        "(size({entry}.environments) == 0 ? 'no environment is permitted for it' : '{remedy} one of: ' + {entry}.environments.join(', '))"
+        "(size({environments}) == 0 ? 'no environment is permitted for it' : '{remedy} one of: ' + {environments}.join(', '))"
     );
     format!(
-        "', not permitted in namespace \"' + {namespace} + '\" (' + {place} + '). Remedy: ' + {where_to} + '; or ask ' + {entry}.contact + '.'"
+        "', not permitted in namespace \"' + {namespace} + '\" (' + {place} + '). Remedy: ' + {where_to} + {}",
+        ask(entry)
     )
 }
 
 /// `; a copy …. Remedy: …`, of an entry.
 pub fn copied(entry: &str) -> String {
     format!(
-        "'; a copy would be storage that nobody registered, and is refused everywhere. Remedy: ' + {} + '; or ask ' + {entry}.contact + '.'",
-        literal(COPY_REMEDY)
+        "'; a copy would be storage that nobody registered, and is refused everywhere. Remedy: ' + {} + {}",
+        literal(COPY_REMEDY),
+        ask(entry)
     )
 }
 
@@ -141,9 +154,4 @@ pub fn literal(text: &str) -> String {
 pub fn literals<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> String {
     let texts: Vec<String> = texts.into_iter().map(|text| literal(text.as_ref())).collect();
     format!("[{}]", texts.join(", "))
-}
-
-/// `NAMESPACE/SERVICEACCOUNT` of a pod, as `nodeAgents` lists it.
-pub fn account() -> &'static str {
-    "request.namespace + '/' + (has(object.spec.serviceAccountName) && object.spec.serviceAccountName != '' ? object.spec.serviceAccountName : 'default')"
 }

@@ -5,7 +5,7 @@
 //! longer Enforce; on a WeightArtifact: storage is no longer protected) and `pin` (on either: what was found once is
 //! replaced). No request is ever made with them; `kubectl auth can-i` answers for them.
 
-use super::{Namespaces, Parameter, Policy, cel, fallback, rule, tag};
+use super::{Check, Namespaces, Parameter, Policy, cel, fallback, rule, tag};
 use crate::api::GROUP;
 use crate::domain::Rule;
 use crate::domain::world::Settings;
@@ -217,9 +217,12 @@ fn delegated(
         rules: vec![rule(GROUP, &["*"], &[resource], operations)],
         scope: Namespaces::Except(vec![]),
         variables,
-        violations,
-        unless: Some(unless),
-        fallback: fallback(Rule::Delegation, "this change opens what its author may not open"),
+        gate: None,
+        checks: vec![Check {
+            violations,
+            unless: Some(unless),
+            fallback: fallback(Rule::Delegation, "this change opens what its author may not open"),
+        }],
     }
 }
 

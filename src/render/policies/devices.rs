@@ -2,8 +2,7 @@
 
 use k8s_openapi::api::admissionregistration::v1::NamedRuleWithOperations;
 
-use super::pods::gpu_actions;
-use super::{Namespaces, Parameter, Policy, cel, fallback, node, rule, tag};
+use super::{Check, Namespaces, Parameter, Policy, cel, fallback, gpus, node, rule, tag};
 use crate::domain::Rule;
 use crate::domain::world::{GPU_DEVICE_CLASSES, Settings};
 
@@ -17,20 +16,23 @@ pub fn admin_access(settings: &Settings) -> Policy {
         rules: claims(),
         scope: elsewhere(settings),
         variables: requests(),
-        violations: format!(
-            "variables.requests.filter(r, {}).map(r, {} + 'device request \"' + r.name + '\" asks for adminAccess, which reaches devices that pods with weights use. Remedy: ' + {})",
-            of_request(|part| format!("('adminAccess' in {part} && {part}.adminAccess == true)")),
-            tag(Rule::DeviceAdminAccess),
-            cel::literal(remedy)
-        ),
-        unless: None,
-        fallback: fallback(Rule::DeviceAdminAccess, "this claim reaches devices that pods with weights use"),
+        gate: None,
+        checks: vec![Check {
+            violations: format!(
+                "variables.requests.filter(r, {}).map(r, {} + 'device request \"' + r.name + '\" asks for adminAccess, which reaches devices that pods with weights use. Remedy: ' + {})",
+                of_request(|part| format!("('adminAccess' in {part} && {part}.adminAccess == true)")),
+                tag(Rule::DeviceAdminAccess),
+                cel::literal(remedy)
+            ),
+            unless: None,
+            fallback: fallback(Rule::DeviceAdminAccess, "this claim reaches devices that pods with weights use"),
+        }],
     }
 }
 
 /// A claim of a GPU outside every environment is warned of or refused, as the installation says.
 pub fn gpus(settings: &Settings) -> Option<Policy> {
-    let actions = gpu_actions(settings)?;
+    let actions = gpus::actions(settings)?;
     let remedy = "make the claim in a namespace of a WeightEnvironment, or add the namespace to one.";
     let gpu = |part: &str| {
         format!("('deviceClassName' in {part} && {part}.deviceClassName in {})", cel::literals(GPU_DEVICE_CLASSES))
@@ -44,15 +46,18 @@ pub fn gpus(settings: &Settings) -> Option<Policy> {
         rules: claims(),
         scope: elsewhere(settings),
         variables,
-        violations: format!(
-            "variables.environment != '' ? [] : variables.requests.filter(r, {} || ('firstAvailable' in r && r.firstAvailable.exists(a, {}))).map(r, {} + 'device request \"' + r.name + '\" is for a GPU, and namespace \"' + request.namespace + '\" is in no environment. Remedy: ' + {})",
-            of_request(gpu),
-            gpu("a"),
-            tag(Rule::GpuPodOutside),
-            cel::literal(remedy)
-        ),
-        unless: None,
-        fallback: fallback(Rule::GpuPodOutside, "this claim is for a GPU in a namespace of no environment"),
+        gate: None,
+        checks: vec![Check {
+            violations: format!(
+                "variables.environment != '' ? [] : variables.requests.filter(r, {} || ('firstAvailable' in r && r.firstAvailable.exists(a, {}))).map(r, {} + 'device request \"' + r.name + '\" is for a GPU, and namespace \"' + request.namespace + '\" is in no environment. Remedy: ' + {})",
+                of_request(gpu),
+                gpu("a"),
+                tag(Rule::GpuPodOutside),
+                cel::literal(remedy)
+            ),
+            unless: None,
+            fallback: fallback(Rule::GpuPodOutside, "this claim is for a GPU in a namespace of no environment"),
+        }],
     })
 }
 

@@ -1,7 +1,8 @@
 //! Images that are weights (WL-101), and images of which that cannot be told (WL-115).
 
-use super::{Namespaces, Parameter, Policy, cel, cluster_namespaces, fallback, rule, tag};
-use crate::api::WeightIndexSpec;
+use super::pods::PodRule;
+use super::{Check, Namespaces, Parameter, Policy, cel, cluster_namespaces, fallback, rule, tag};
+use crate::api::{IndexPart, WeightIndexSpec};
 use crate::domain::Rule;
 use crate::domain::world::Settings;
 
@@ -13,9 +14,23 @@ pub fn registered(shard: &WeightIndexSpec) -> bool {
     KINDS.iter().any(|kind| shard.parents.contains_key(*kind))
 }
 
-/// An image that is registered is run or mounted only where it is permitted. The image of a running pod can be changed, so updates are
-/// asked about, too; the policy is there only while images are registered.
-pub fn images(settings: &Settings) -> Policy {
+/// The image of a running pod can be changed.
+pub fn updates(settings: &Settings) -> Policy {
+    let PodRule { concerned, variables, check } = pods();
+    Policy {
+        name: "pod-images",
+        parameter: Parameter::EveryShard(IndexPart::Storage),
+        actions: &["Deny"],
+        rules: vec![rule("", &["v1"], &["pods"], &["UPDATE"])],
+        scope: Namespaces::Except(cluster_namespaces(settings)),
+        variables,
+        gate: Some(concerned),
+        checks: vec![check],
+    }
+}
+
+/// An image that is registered is run or mounted only where it is permitted.
+pub fn pods() -> PodRule {
     let containers = |object: &str, list: &str| {
         format!(
             "(has({object}.spec.{list}) ? {object}.spec.{list}.filter(c, has(c.image)).map(c, {{'of': 'container \"' + c.name + '\"', 'image': string(c.image).trim()}}) : [])"
@@ -40,7 +55,7 @@ pub fn images(settings: &Settings) -> Policy {
             ),
         ),
         (
-            "found",
+            "weights",
             format!(
                 "variables.images.map(i, {{'of': dyn(i.of), 'image': dyn(i.image), 'keys': dyn({}.filter(k, k in params.spec.keys && !{}))}})",
                 keys("i.image"),
@@ -50,34 +65,30 @@ pub fn images(settings: &Settings) -> Policy {
     ]);
     let entry = "params.spec.keys[i.keys[0]]";
     let weights = format!(
-        "variables.found.filter(i, size(i.keys) > 0).map(i, {} + i.of + ' has image \"' + i.image + '\", which is ' + {} + ' (' + i.keys[0] + ')' + {})",
+        "variables.weights.filter(i, size(i.keys) > 0).map(i, {} + i.of + ' has image \"' + i.image + '\", which is ' + {} + ' (' + i.keys[0] + ')' + {})",
         tag(Rule::NotPermittedHere),
         cel::artifact(entry),
         cel::not_permitted(entry, "request.namespace", "run in")
     );
+    let kind = "params.spec.parents[variables.kinds[0]]";
     let ids = format!(
-        "variables.images.filter(i, {}).map(i, {} + i.of + ' has image \"' + i.image + '\", an ID, of which it cannot be told whether the image is ' + {} + '. Remedy: name the image by its repository, with a tag or a digest; or ask ' + params.spec.parents[variables.kinds[0]].contact + '.')",
+        "variables.images.filter(i, {}).map(i, {} + i.of + ' has image \"' + i.image + '\", an ID, of which it cannot be told whether the image is ' + {} + '. Remedy: name the image by its repository, with a tag or a digest' + {})",
         is_id("i.image"),
         tag(Rule::ImageById),
-        cel::artifact("params.spec.parents[variables.kinds[0]]"),
+        cel::artifact(kind),
+        cel::ask(kind)
     );
-    Policy {
-        name: "images",
-        parameter: Parameter::EveryShard,
-        actions: &["Deny"],
-        rules: vec![
-            rule("", &["v1"], &["pods"], &["CREATE", "UPDATE"]),
-            rule("", &["v1"], &["pods/ephemeralcontainers"], &["UPDATE"]),
-        ],
-        scope: Namespaces::Except(cluster_namespaces(settings)),
-        variables,
-        violations: format!("{weights} + {ids}"),
-        unless: None,
-        fallback: fallback(
-            Rule::NotPermittedHere,
-            "an image of this pod is registered weights, which are not permitted in its namespace",
-        ),
-    }
+    let fallback = fallback(
+        Rule::NotPermittedHere,
+        "an image of this pod is registered weights, which are not permitted in its namespace",
+    );
+    let concerned = format!(
+        "({}).exists(i, {} || {}.exists(k, k in params.spec.keys))",
+        all("object"),
+        is_id("i.image"),
+        keys("i.image")
+    );
+    PodRule { concerned, variables, check: Check { violations: format!("{weights} + {ids}"), unless: None, fallback } }
 }
 
 /// Whether a reference is an ID: `domain::backend::is_id`.

@@ -5,9 +5,12 @@
 //! matches (`parameterNotFoundAction: Deny`) instead of being skipped.
 
 mod cel;
+mod connections;
 mod delegation;
 mod devices;
+mod gpus;
 mod images;
+mod mounts;
 mod node;
 mod placed;
 mod pods;
@@ -17,13 +20,13 @@ mod source;
 mod storage;
 
 use k8s_openapi::api::admissionregistration::v1::{
-    MatchResources, NamedRuleWithOperations, ParamKind, ParamRef, ValidatingAdmissionPolicy,
+    MatchCondition, MatchResources, NamedRuleWithOperations, ParamKind, ParamRef, ValidatingAdmissionPolicy,
     ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicyBindingSpec, ValidatingAdmissionPolicySpec, Validation,
     Variable,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 
-use crate::api::{GROUP, Mode, VERSION, WeightIndex, WeightIndexSpec};
+use crate::api::{GROUP, IndexPart, Mode, VERSION, WeightIndex, WeightIndexSpec};
 use crate::domain::Rule;
 use crate::domain::network::NAMESPACE_NAME;
 use crate::domain::world::Settings;
@@ -50,7 +53,8 @@ pub fn ring(settings: &Settings, shards: Vec<WeightIndexSpec>) -> Ring {
     let enforced = enforced.filter(|(_, member)| member.admission == Mode::Enforce).map(|(name, _)| name.clone());
     let registered = shards.iter().any(images::registered);
     let policies = all(settings, enforced.collect(), registered);
-    let bindings = policies.iter().flat_map(|policy| policy.bindings(shards.len())).collect();
+    let names: Vec<(IndexPart, String)> = shards.iter().map(|shard| (shard.part, shard_name(shard))).collect();
+    let bindings = policies.iter().flat_map(|policy| policy.bindings(&names)).collect();
     Ring {
         policies: policies.into_iter().map(Policy::into_object).collect(),
         shards: shards.into_iter().rev().map(shard).collect(),
@@ -71,36 +75,39 @@ fn all(settings: &Settings, enforced: Vec<String>, registered: bool) -> Vec<Poli
         storage::snapshot_contents(),
         storage::group_snapshots(),
         storage::group_snapshot_contents(),
-        pods::volumes(settings),
-        pods::connections(),
-        pods::node_connections(),
-        node::pods(settings),
+        pods::refused(settings, registered),
+        connections::connections(),
+        connections::node_connections(),
         node::volumes(settings),
         devices::admin_access(settings),
     ];
     all.extend(protection::installation(settings));
     all.extend(delegation::all(settings));
-    all.extend(registered.then(|| images::images(settings)));
-    all.extend(pods::gpus(settings));
+    all.extend(pods::warned(settings));
+    all.extend(registered.then(|| images::updates(settings)));
     all.extend(devices::gpus(settings));
     all.extend(publication::all(&enforced));
     all.extend(protection::network_policies(settings, &enforced));
-    all.extend(pods::statuses(enforced));
+    all.extend(connections::statuses(enforced));
     all
 }
 
 /// Name of the policy, and of its binding, by which only its node says what the containers of a pod did (WL-404).
 pub fn pod_statuses() -> String {
-    format!("{PREFIX}{}", pods::STATUSES)
+    format!("{PREFIX}{}", connections::STATUSES)
 }
 
 /// Name of a shard of the index.
-pub fn shard_name(shard: i32) -> String {
-    format!("{PREFIX}{shard}")
+pub fn shard_name(shard: &WeightIndexSpec) -> String {
+    let part = match shard.part {
+        IndexPart::Storage => "storage",
+        IndexPart::Claims => "claims",
+    };
+    format!("{PREFIX}{part}-{}", shard.shard)
 }
 
 fn shard(spec: WeightIndexSpec) -> WeightIndex {
-    WeightIndex { metadata: metadata(shard_name(spec.shard)), spec }
+    WeightIndex { metadata: metadata(shard_name(&spec)), spec }
 }
 
 fn metadata(name: String) -> ObjectMeta {
@@ -119,8 +126,8 @@ enum Parameter {
     None,
     /// It looks only at what every shard has.
     FirstShard,
-    /// Each of them.
-    EveryShard,
+    /// Each shard of a part.
+    EveryShard(IndexPart),
 }
 
 /// Namespaces by name: a label could be written by whoever may edit the namespace.
@@ -159,6 +166,14 @@ struct Policy {
     /// Namespaces, by name, to which it applies.
     scope: Namespaces,
     variables: Vec<(&'static str, String)>,
+    /// A CEL expression that is true of all objects that may have violations, and should be false of nearly all others: of those the
+    /// API server evaluates nothing else. It sees no variables and no namespace (`matchConditions`). `None`: all are asked.
+    gate: Option<String>,
+    checks: Vec<Check>,
+}
+
+/// One rule of a policy.
+struct Check {
     /// A CEL expression that gives a list of texts, one for each violation. It cannot ask who may do what: the API server
     /// makes messages without its authorizer.
     violations: String,
@@ -172,11 +187,24 @@ impl Policy {
     fn into_object(self) -> ValidatingAdmissionPolicy {
         let mut variables: Vec<Variable> =
             self.variables.into_iter().map(|(name, expression)| Variable { name: name.into(), expression }).collect();
-        variables.push(Variable { name: "violations".into(), expression: self.violations });
+        let mut validations = Vec::new();
+        for (number, check) in self.checks.into_iter().enumerate() {
+            let name = format!("violations{}", if number == 0 { String::new() } else { number.to_string() });
+            let none = format!("size(variables.{name}) == 0");
+            validations.push(Validation {
+                expression: check.unless.map_or(none.clone(), |unless| format!("{none} || {unless}")),
+                message: Some(check.fallback),
+                message_expression: Some(cel::joined(&format!("variables.{name}"))),
+                reason: Some("Forbidden".into()),
+            });
+            variables.push(Variable { name, expression: check.violations });
+        }
+        let gate = self.gate.map(|expression| vec![MatchCondition { name: "concerned".into(), expression }]);
         ValidatingAdmissionPolicy {
             metadata: metadata(format!("{PREFIX}{}", self.name)),
             spec: Some(ValidatingAdmissionPolicySpec {
                 failure_policy: Some("Fail".into()),
+                match_conditions: gate,
                 param_kind: (self.parameter != Parameter::None).then(|| ParamKind {
                     api_version: Some(format!("{GROUP}/{VERSION}")),
                     kind: Some("WeightIndex".into()),
@@ -189,22 +217,14 @@ impl Policy {
                     ..MatchResources::default()
                 }),
                 variables: Some(variables),
-                validations: Some(vec![Validation {
-                    expression: match self.unless {
-                        Some(unless) => format!("size(variables.violations) == 0 || {unless}"),
-                        None => "size(variables.violations) == 0".into(),
-                    },
-                    message: Some(self.fallback),
-                    message_expression: Some(cel::joined("variables.violations")),
-                    reason: Some("Forbidden".into()),
-                }]),
+                validations: Some(validations),
                 ..ValidatingAdmissionPolicySpec::default()
             }),
             status: None,
         }
     }
 
-    fn bindings(&self, shards: usize) -> Vec<ValidatingAdmissionPolicyBinding> {
+    fn bindings(&self, shards: &[(IndexPart, String)]) -> Vec<ValidatingAdmissionPolicyBinding> {
         let policy = format!("{PREFIX}{}", self.name);
         let bind = |name: String, parameter: Option<String>| ValidatingAdmissionPolicyBinding {
             metadata: metadata(name),
@@ -219,12 +239,12 @@ impl Policy {
                 ..ValidatingAdmissionPolicyBindingSpec::default()
             }),
         };
-        let count = match self.parameter {
+        let mine: Vec<&String> = match self.parameter {
             Parameter::None => return vec![bind(policy.clone(), None)],
-            Parameter::FirstShard => shards.min(1),
-            Parameter::EveryShard => shards,
+            Parameter::FirstShard => shards.iter().map(|(_, name)| name).take(1).collect(),
+            Parameter::EveryShard(part) => shards.iter().filter(|(of, _)| *of == part).map(|(_, name)| name).collect(),
         };
-        (0..count).map(|n| bind(format!("{policy}-{n}"), Some(format!("{PREFIX}{n}")))).collect()
+        mine.into_iter().enumerate().map(|(n, name)| bind(format!("{policy}-{n}"), Some(name.clone()))).collect()
     }
 }
 
@@ -262,7 +282,9 @@ mod tests {
     use crate::domain::world::GpuPodsOutside;
 
     fn shards(n: i32) -> Vec<WeightIndexSpec> {
-        (0..n).map(|shard| WeightIndexSpec { shard, shards: n, ..WeightIndexSpec::default() }).collect()
+        let of =
+            |part| (0..n).map(move |shard| WeightIndexSpec { part, shard, shards: n, ..WeightIndexSpec::default() });
+        of(IndexPart::Storage).chain(of(IndexPart::Claims)).collect()
     }
 
     #[test]
@@ -337,34 +359,33 @@ mod tests {
     }
 
     #[test]
-    fn who_reaches_a_node_is_asked_without_a_parameter_and_as_the_installation_has_it() {
-        for (mode, expected) in [(Mode::Audit, &["Warn", "Audit"][..]), (Mode::Enforce, &["Deny"][..])] {
-            let settings = Settings { node_access: mode, ..Settings::default() };
+    fn pods_are_refused_or_warned_of_as_the_installation_has_it() {
+        let expected = [
+            (Mode::Audit, GpuPodsOutside::Warn, 1, 2, 2),
+            (Mode::Audit, GpuPodsOutside::Allow, 1, 1, 1),
+            (Mode::Enforce, GpuPodsOutside::Warn, 2, 1, 2),
+            (Mode::Audit, GpuPodsOutside::Deny, 2, 1, 1),
+            (Mode::Enforce, GpuPodsOutside::Deny, 3, 0, 0),
+        ];
+        for (node_access, gpu_pods_outside, refused, warned, bindings) in expected {
+            let settings = Settings { node_access, gpu_pods_outside, ..Settings::default() };
             let ring = ring(&settings, shards(2));
-            for name in ["weightlock-node-pods", "weightlock-node-volumes"] {
-                let bound: Vec<_> = ring.bindings.iter().filter_map(|b| b.spec.as_ref()).collect();
-                let bound: Vec<_> = bound.into_iter().filter(|s| s.policy_name.as_deref() == Some(name)).collect();
-                assert_eq!(bound.len(), 1, "{name}");
-                assert!(bound[0].param_ref.is_none(), "{name}");
-                assert_eq!(bound[0].validation_actions.as_deref().unwrap(), expected, "{name}");
+            let policy = |name: &str| ring.policies.iter().find(|p| p.metadata.name.as_deref() == Some(name));
+            let checks =
+                |name: &str| policy(name).map_or(0, |policy| policy.spec.clone().unwrap().validations.unwrap().len());
+            assert_eq!((checks("weightlock-pods"), checks("weightlock-pod-warnings")), (refused, warned));
+            let bound: Vec<_> = ring.bindings.iter().filter_map(|b| b.spec.as_ref()).collect();
+            let of = |name: &str| bound.iter().filter(|s| s.policy_name.as_deref() == Some(name)).count();
+            // One for each shard, but a warning is given once.
+            assert_eq!((of("weightlock-pods"), of("weightlock-pod-warnings")), (2, bindings.min(1)));
+            for spec in bound {
+                let actions = spec.validation_actions.clone().unwrap();
+                match spec.policy_name.as_deref() {
+                    Some("weightlock-pods") => assert_eq!(actions, ["Deny"]),
+                    Some("weightlock-pod-warnings") => assert_eq!(actions, ["Warn", "Audit"]),
+                    _ => {}
+                }
             }
-        }
-    }
-
-    #[test]
-    fn gpu_pods_outside_follow_the_setting() {
-        for (setting, expected) in
-            [(GpuPodsOutside::Allow, None), (GpuPodsOutside::Warn, Some("Warn")), (GpuPodsOutside::Deny, Some("Deny"))]
-        {
-            let settings = Settings { gpu_pods_outside: setting, ..Settings::default() };
-            let ring = ring(&settings, shards(1));
-            let action = ring
-                .bindings
-                .iter()
-                .filter_map(|b| b.spec.as_ref())
-                .find(|s| s.policy_name.as_deref() == Some("weightlock-gpu-pods"))
-                .map(|s| s.validation_actions.clone().unwrap().join(","));
-            assert_eq!(action.as_deref(), expected, "{setting:?}");
         }
     }
 }

@@ -1,14 +1,25 @@
 //! Only the node's own agents reach a node: WL-114. What reaches it, and who its agents are, stands in the policies
-//! themselves, so that they need no parameter: one that is lost would stop pods that have no business with weights.
+//! themselves.
 
-use super::{Namespaces, Parameter, Policy, cel, cluster_namespaces, fallback, rule, tag};
+use super::pods::PodRule;
+use super::{Check, Namespaces, Parameter, Policy, cel, fallback, rule, tag};
 use crate::api::Mode;
 use crate::domain::Rule;
 use crate::domain::node::{CAPABILITIES, DIRECTORIES, HARMLESS, NETWORK_CAPABILITY, VOLUMES};
 use crate::domain::world::Settings;
 
+/// The lists of containers of a pod.
+const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
+
+/// `variables.account` of a pod, as `nodeAgents` lists it, and whether it is an agent of its node.
+pub fn agent(settings: &Settings) -> [(&'static str, String); 2] {
+    let agents = cel::literals(settings.node_agents.iter().map(ToString::to_string));
+    let account = "request.namespace + '/' + (has(object.spec.serviceAccountName) && object.spec.serviceAccountName != '' ? object.spec.serviceAccountName : 'default')";
+    [("account", account.to_string()), ("agent", format!("variables.account in {agents}"))]
+}
+
 /// Pods that reach their node run as one of its agents.
-pub fn pods(settings: &Settings) -> Policy {
+pub fn pods(settings: &Settings) -> PodRule {
     let security = |path: &str| format!("has({path}.securityContext) ? dyn({path}.securityContext) : dyn({{}})");
     let containers = |list: &str| {
         format!(
@@ -22,16 +33,12 @@ pub fn pods(settings: &Settings) -> Policy {
             "has({of}.windowsOptions) && has({of}.windowsOptions.hostProcess) && {of}.windowsOptions.hostProcess == true"
         )
     };
-    let variables = vec![
+    let mut variables = agent(settings).to_vec();
+    variables.extend([
+        ("security", security("object.spec")),
+        ("secured", CONTAINERS.map(containers).join(" + ")),
         (
-            "account",
-            cel::account().to_string(),
-        ),
-        ("agent", format!("variables.account in {}", cel::literals(settings.node_agents.iter().map(ToString::to_string)))),
-        ("pod", security("object.spec")),
-        ("containers", ["containers", "initContainers", "ephemeralContainers"].map(containers).join(" + ")),
-        (
-            "paths",
+            "hostPaths",
             format!(
                 "has(object.spec.volumes) ? object.spec.volumes.filter(v, has(v.hostPath)).map(v, {{'name': string(v.name), 'raw': string(v.hostPath.path), 'path': {}}}) : []",
                 cel::host_path("v.hostPath.path")
@@ -48,13 +55,13 @@ pub fn pods(settings: &Settings) -> Policy {
         ),
         (
             "adding",
-            "variables.containers.filter(c, has(c.security.capabilities) && has(c.security.capabilities.add)).map(c, {'name': dyn(c.name), 'added': dyn(c.security.capabilities.add.filter(a, a.upperAscii().replace('CAP_', '') in variables.capabilities))}).filter(c, size(c.added) > 0)".to_string(),
+            "variables.secured.filter(c, has(c.security.capabilities) && has(c.security.capabilities.add)).map(c, {'name': dyn(c.name), 'added': dyn(c.security.capabilities.add.filter(a, a.upperAscii().replace('CAP_', '') in variables.capabilities))}).filter(c, size(c.added) > 0)".to_string(),
         ),
-    ];
+    ]);
     let remedy = "' Remedy: remove it; or, if this is an agent of the node, have service account \"' + variables.account + '\" listed in nodeAgents of Weightlock\\'s chart.'";
     let of_containers = |condition: &str, text: &str| {
         format!(
-            "variables.containers.filter(c, {condition}).map(c, {} + 'container \"' + c.name + '\" {text}' + {remedy})",
+            "variables.secured.filter(c, {condition}).map(c, {} + 'container \"' + c.name + '\" {text}' + {remedy})",
             tag(Rule::NodeAccess)
         )
     };
@@ -64,7 +71,7 @@ pub fn pods(settings: &Settings) -> Policy {
     let process = "is a process of its node (securityContext.windowsOptions.hostProcess).";
     let lists = [
         format!(
-            "variables.paths.filter(v, {}).map(v, {} + 'volume \"' + v.name + '\" (hostPath \"' + v.raw + '\") {} + {remedy})",
+            "variables.hostPaths.filter(v, {}).map(v, {} + 'volume \"' + v.name + '\" (hostPath \"' + v.raw + '\") {} + {remedy})",
             reaches("v.path"),
             tag(Rule::NodeAccess),
             reached("v.path")
@@ -73,7 +80,7 @@ pub fn pods(settings: &Settings) -> Policy {
             &is_true("hostPID"),
             "uses the process namespace of its node (hostPID), and so reaches the files of every process there.",
         ),
-        of_pod(&host_process("variables.pod"), process),
+        of_pod(&host_process("variables.security"), process),
         of_containers(
             "has(c.security.privileged) && c.security.privileged == true",
             "is privileged, and so reaches all of its node.",
@@ -84,20 +91,20 @@ pub fn pods(settings: &Settings) -> Policy {
             tag(Rule::NodeAccess)
         ),
     ];
-    Policy {
-        name: "node-pods",
-        parameter: Parameter::None,
-        actions: actions(settings),
-        rules: vec![
-            rule("", &["v1"], &["pods"], &["CREATE"]),
-            rule("", &["v1"], &["pods/ephemeralcontainers"], &["UPDATE"]),
-        ],
-        scope: Namespaces::Except(cluster_namespaces(settings)),
-        variables,
-        violations: format!("variables.agent ? [] : {}", lists.join(" + ")),
-        unless: None,
-        fallback: fallback(Rule::NodeAccess, "this pod reaches its node, and is none of its agents"),
-    }
+    let violations = format!("variables.agent ? [] : {}", lists.join(" + "));
+    let fallback = fallback(Rule::NodeAccess, "this pod reaches its node, and is none of its agents");
+    let concerned = [
+        is_true("hostPID"),
+        "(has(object.spec.securityContext) && has(object.spec.securityContext.windowsOptions))".into(),
+        "(has(object.spec.volumes) && object.spec.volumes.exists(v, has(v.hostPath)))".into(),
+    ];
+    let concerned = concerned.into_iter().chain(CONTAINERS.map(|list| {
+        format!(
+            "(has(object.spec.{list}) && object.spec.{list}.exists(c, has(c.securityContext) && (has(c.securityContext.windowsOptions) || (has(c.securityContext.privileged) && c.securityContext.privileged) || (has(c.securityContext.capabilities) && has(c.securityContext.capabilities.add)))))"
+        )
+    }));
+    let concerned = concerned.collect::<Vec<_>>().join(" || ");
+    PodRule { concerned, variables, check: Check { violations, unless: None, fallback } }
 }
 
 /// No PersistentVolume is a directory of the node that reaches all others, but for namespaces with agents of the node.
@@ -130,14 +137,13 @@ pub fn volumes(settings: &Settings) -> Policy {
             ("name", "has(object.metadata.name) ? object.metadata.name : object.metadata.generateName".into()),
             ("paths", format!("{} + {}", source("hostPath"), source("local"))),
         ],
-        violations: format!(
+        gate: None,
+        checks: vec![Check { violations: format!(
             "!variables.asked ? [] : variables.paths.filter(v, {}).map(v, {} + 'PersistentVolume \"' + variables.name + '\" (' + v.raw + ') {} + ' Remedy: use a directory of its own; or reserve the volume, by spec.claimRef, for a namespace that nodeAgents of Weightlock\\'s chart lists.')",
             reaches("v.path"),
             tag(Rule::NodeAccess),
             reached("v.path")
-        ),
-        unless: None,
-        fallback: fallback(Rule::NodeAccess, "this PersistentVolume is a directory of the node that reaches the volumes of all its pods"),
+        ), unless: None, fallback: fallback(Rule::NodeAccess, "this PersistentVolume is a directory of the node that reaches the volumes of all its pods") }],
     }
 }
 

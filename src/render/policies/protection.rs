@@ -1,6 +1,6 @@
 //! Ring 1 keeps what it stands on: the definitions of the custom resources, the index, and the installation.
 
-use super::{Namespaces, PREFIX, Parameter, Policy, cel, fallback, rule, tag};
+use super::{Check, Namespaces, PREFIX, Parameter, Policy, cel, fallback, rule, tag};
 use crate::api::GROUP;
 use crate::domain::Rule;
 use crate::domain::settings::{AUTHORITY_SECRET, CONTROLLER_LEASE, SERVING_SECRET, Settings};
@@ -16,14 +16,17 @@ pub fn definitions() -> Policy {
         rules: vec![rule("apiextensions.k8s.io", &["*"], &["customresourcedefinitions"], &["DELETE"])],
         scope: Namespaces::Except(vec![]),
         variables: vec![],
-        violations: format!(
-            "oldObject.spec.group == {} ? [{} + 'CustomResourceDefinition \"' + oldObject.metadata.name + '\" is what Weightlock protects weights by. Remedy: ' + {}] : []",
-            cel::literal(GROUP),
-            tag(Rule::OwnObject),
-            cel::literal(UNINSTALL)
-        ),
-        unless: None,
-        fallback: format!("[{}] a definition of Weightlock is deleted. Remedy: {UNINSTALL}", Rule::OwnObject.id()),
+        gate: None,
+        checks: vec![Check {
+            violations: format!(
+                "oldObject.spec.group == {} ? [{} + 'CustomResourceDefinition \"' + oldObject.metadata.name + '\" is what Weightlock protects weights by. Remedy: ' + {}] : []",
+                cel::literal(GROUP),
+                tag(Rule::OwnObject),
+                cel::literal(UNINSTALL)
+            ),
+            unless: None,
+            fallback: format!("[{}] a definition of Weightlock is deleted. Remedy: {UNINSTALL}", Rule::OwnObject.id()),
+        }],
     }
 }
 
@@ -38,17 +41,20 @@ pub fn index(settings: &Settings) -> Policy {
         rules: vec![rule(GROUP, &["*"], &["weightindexes"], &["CREATE", "UPDATE", "DELETE"])],
         scope: Namespaces::Except(vec![]),
         variables: vec![],
-        violations: format!(
-            "request.userInfo.username == {} ? [] : [{} + 'WeightIndex \"' + (has(request.name) ? request.name : '') + '\" is written by the controller only, and not by \"' + request.userInfo.username + '\". Remedy: ' + {}]",
-            cel::literal(&controller),
-            tag(Rule::OwnObject),
-            cel::literal(remedy)
-        ),
-        unless: None,
-        fallback: format!(
-            "[{}] a WeightIndex is written by the controller only. Remedy: {remedy}",
-            Rule::OwnObject.id()
-        ),
+        gate: None,
+        checks: vec![Check {
+            violations: format!(
+                "request.userInfo.username == {} ? [] : [{} + 'WeightIndex \"' + (has(request.name) ? request.name : '') + '\" is written by the controller only, and not by \"' + request.userInfo.username + '\". Remedy: ' + {}]",
+                cel::literal(&controller),
+                tag(Rule::OwnObject),
+                cel::literal(remedy)
+            ),
+            unless: None,
+            fallback: format!(
+                "[{}] a WeightIndex is written by the controller only. Remedy: {remedy}",
+                Rule::OwnObject.id()
+            ),
+        }],
     }
 }
 
@@ -63,17 +69,20 @@ pub fn incidents(settings: &Settings) -> Policy {
         rules: vec![rule(GROUP, &["*"], &["weightincidents"], &["CREATE", "UPDATE"])],
         scope: Namespaces::Except(vec![]),
         variables: vec![],
-        violations: format!(
-            "request.userInfo.username == {} ? [] : [{} + 'WeightIncident \"' + (has(request.name) ? request.name : '') + '\" is written by the controller only, and not by \"' + request.userInfo.username + '\". Remedy: ' + {}]",
-            cel::literal(&controller),
-            tag(Rule::OwnObject),
-            cel::literal(remedy)
-        ),
-        unless: None,
-        fallback: format!(
-            "[{}] a WeightIncident is written by the controller only. Remedy: {remedy}",
-            Rule::OwnObject.id()
-        ),
+        gate: None,
+        checks: vec![Check {
+            violations: format!(
+                "request.userInfo.username == {} ? [] : [{} + 'WeightIncident \"' + (has(request.name) ? request.name : '') + '\" is written by the controller only, and not by \"' + request.userInfo.username + '\". Remedy: ' + {}]",
+                cel::literal(&controller),
+                tag(Rule::OwnObject),
+                cel::literal(remedy)
+            ),
+            unless: None,
+            fallback: format!(
+                "[{}] a WeightIncident is written by the controller only. Remedy: {remedy}",
+                Rule::OwnObject.id()
+            ),
+        }],
     }
 }
 
@@ -103,18 +112,21 @@ pub fn state(settings: &Settings) -> Policy {
                 ),
             ),
         ],
-        violations: format!(
-            "!variables.ours || request.userInfo.username == {} || {} ? [] : [{} + request.kind.kind + ' \"' + variables.name + '\" is written by the controller only, and not by \"' + request.userInfo.username + '\". Remedy: ' + {}]",
-            cel::literal(&settings.controller()),
-            cel::cluster(),
-            tag(Rule::OwnObject),
-            cel::literal(remedy)
-        ),
-        unless: None,
-        fallback: fallback(
-            Rule::OwnObject,
-            "the controller's Lease and the webhook's certificate are written by the controller only",
-        ),
+        gate: None,
+        checks: vec![Check {
+            violations: format!(
+                "!variables.ours || request.userInfo.username == {} || {} ? [] : [{} + request.kind.kind + ' \"' + variables.name + '\" is written by the controller only, and not by \"' + request.userInfo.username + '\". Remedy: ' + {}]",
+                cel::literal(&settings.controller()),
+                cel::cluster(),
+                tag(Rule::OwnObject),
+                cel::literal(remedy)
+            ),
+            unless: None,
+            fallback: fallback(
+                Rule::OwnObject,
+                "the controller's Lease and the webhook's certificate are written by the controller only",
+            ),
+        }],
     }
 }
 
@@ -180,16 +192,19 @@ pub fn installation(settings: &Settings) -> Option<Policy> {
                 ),
             ),
         ],
-        violations: format!(
-            "!variables.ours || variables.administrator || variables.part ? [] : [{} + request.kind.kind + ' \"' + variables.name + '\" is a part of Weightlock, and \"' + variables.user + '\" is none of its administrators. Remedy: ' + {}]",
-            tag(Rule::OwnObject),
-            cel::literal(remedy)
-        ),
-        unless: None,
-        fallback: format!(
-            "[{}] this is a part of Weightlock, which its administrators change. Remedy: {remedy}",
-            Rule::OwnObject.id()
-        ),
+        gate: None,
+        checks: vec![Check {
+            violations: format!(
+                "!variables.ours || variables.administrator || variables.part ? [] : [{} + request.kind.kind + ' \"' + variables.name + '\" is a part of Weightlock, and \"' + variables.user + '\" is none of its administrators. Remedy: ' + {}]",
+                tag(Rule::OwnObject),
+                cel::literal(remedy)
+            ),
+            unless: None,
+            fallback: format!(
+                "[{}] this is a part of Weightlock, which its administrators change. Remedy: {remedy}",
+                Rule::OwnObject.id()
+            ),
+        }],
     })
 }
 
@@ -230,13 +245,16 @@ pub fn network_policies(settings: &Settings, enforced: &[String]) -> Option<Poli
                 ),
             ),
         ],
-        violations: format!(
-            "!variables.ours || variables.allowed ? [] : [{} + 'NetworkPolicy \"' + request.namespace + '/' + oldObject.metadata.name + '\" of Weightlock is changed by the controller only, and not by \"' + request.userInfo.username + '\". Remedy: ' + {}]",
-            tag(Rule::OwnObject),
-            cel::literal(remedy)
-        ),
-        unless: None,
-        fallback: fallback(Rule::OwnObject, "a NetworkPolicy of Weightlock is changed by the controller only"),
+        gate: None,
+        checks: vec![Check {
+            violations: format!(
+                "!variables.ours || variables.allowed ? [] : [{} + 'NetworkPolicy \"' + request.namespace + '/' + oldObject.metadata.name + '\" of Weightlock is changed by the controller only, and not by \"' + request.userInfo.username + '\". Remedy: ' + {}]",
+                tag(Rule::OwnObject),
+                cel::literal(remedy)
+            ),
+            unless: None,
+            fallback: fallback(Rule::OwnObject, "a NetworkPolicy of Weightlock is changed by the controller only"),
+        }],
     })
 }
 

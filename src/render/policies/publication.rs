@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::admissionregistration::v1::NamedRuleWithOperations;
 
-use super::{Namespaces, Parameter, Policy, cel, fallback, rule, tag};
+use super::{Check, Namespaces, Parameter, Policy, cel, fallback, rule, tag};
 use crate::domain::Rule;
 
 /// The policies; none where there is no namespace to guard. `enforced`: the namespaces whose admission is enforced.
@@ -132,8 +132,11 @@ fn policy(
         rules,
         scope: Namespaces::Only(enforced.to_vec()),
         variables,
-        violations: format!("!variables.asked ? [] : ({violations})"),
-        unless: None,
-        fallback: fallback(rule, rule.describe().title),
+        gate: None,
+        checks: vec![Check {
+            violations: format!("!variables.asked ? [] : ({violations})"),
+            unless: None,
+            fallback: fallback(rule, rule.describe().title),
+        }],
     }
 }

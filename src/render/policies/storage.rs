@@ -1,6 +1,7 @@
 //! Registered storage is not bound, re-declared or cloned where it is not permitted: WL-112.
 
-use super::{Namespaces, Parameter, Policy, cel, fallback, rule, source, tag};
+use super::{Check, Namespaces, Parameter, Policy, cel, fallback, rule, source, tag};
+use crate::api::IndexPart;
 use crate::domain::Rule;
 
 /// A PersistentVolume that is, holds or lies in registered storage is reserved only for claims of permitted namespaces.
@@ -48,104 +49,102 @@ pub fn volumes() -> Policy {
     );
     Policy {
         name: "volumes",
-        parameter: Parameter::EveryShard,
+        parameter: Parameter::EveryShard(IndexPart::Storage),
         actions: &["Deny"],
         rules: vec![rule("", &["v1"], &["persistentvolumes"], &["CREATE", "UPDATE"])],
         scope: Namespaces::Except(vec![]),
         variables,
-        violations: format!(
-            "!variables.asked ? [] : {} + {} + {} + {pointed}",
-            text("keys"),
-            text("paths"),
-            text("parents")
-        ),
-        unless: None,
-        fallback: fallback(
-            Rule::RegisteredStorageElsewhere,
-            "this PersistentVolume is registered storage, reserved for a claim in a namespace where it is not permitted",
-        ),
+        gate: Some("has(object.spec.claimRef)".into()),
+        checks: vec![Check {
+            violations: format!(
+                "!variables.asked ? [] : {} + {} + {} + {pointed}",
+                text("keys"),
+                text("paths"),
+                text("parents")
+            ),
+            unless: None,
+            fallback: fallback(
+                Rule::RegisteredStorageElsewhere,
+                "this PersistentVolume is registered storage, reserved for a claim in a namespace where it is not permitted",
+            ),
+        }],
     }
 }
 
-/// A way in which a claim leads to weights where it may not, in the namespace of the request.
-pub struct ClaimViolation {
-    /// CEL of whether it does.
-    pub condition: String,
-    /// CEL of the text, after the name of what has the claim.
-    pub text: String,
-}
+/// By which a claim leads to storage that is there already.
+const FIELDS: [&str; 3] = ["volumeName", "dataSource", "dataSourceRef"];
 
-/// What a claim with spec `s` may not do; `remedy` is the verb of what to do in a permitted environment.
+/// What a claim may not do, each with a CEL expression of whether it does, and one of the text after the name of the claim.
 ///
 /// A copy is verified by nobody and covered by no key, so it is refused where the artifact is permitted, too.
-pub fn claim_violations(s: &str, remedy: &str) -> Vec<ClaimViolation> {
-    let volume = format!("{s}.volumeName");
+fn claim_violations() -> Vec<(String, String)> {
+    let volume = "object.spec.volumeName";
     let entry = format!("params.spec.volumes[{volume}]");
-    let mut violations = vec![ClaimViolation {
-        condition: format!("has({volume}) && {volume} in params.spec.volumes && !{}", cel::permitted(&entry)),
-        text: format!(
+    let mut violations = vec![(
+        format!("has({volume}) && {volume} in params.spec.volumes && !{}", cel::permitted(&entry)),
+        format!(
             "'asks for PersistentVolume \"' + {volume} + '\", which is ' + {} + {}",
             cel::artifact(&entry),
-            cel::not_permitted(&entry, "request.namespace", remedy)
+            cel::not_permitted(&entry, "request.namespace", "bind it in")
         ),
-    }];
-    for (field, namespace) in [("dataSource", "request.namespace".to_string()), ("dataSourceRef", source_namespace(s))]
-    {
-        let source = format!("{s}.{field}");
+    )];
+    for (field, namespace) in [("dataSource", "request.namespace"), ("dataSourceRef", SOURCE_NAMESPACE)] {
+        let source = format!("object.spec.{field}");
         let claim = format!("{namespace} + '/' + {source}.name");
         let entry = format!("params.spec.claims[{claim}]");
-        violations.push(ClaimViolation {
-            condition: format!(
+        violations.push((
+            format!(
                 "has({source}) && {source}.kind == 'PersistentVolumeClaim' && ({claim}) in params.spec.claims && !variables.audit"
             ),
-            text: format!(
+            format!(
                 "'is a copy of PersistentVolumeClaim \"' + {claim} + '\", which is ' + {} + {}",
                 cel::artifact(&entry),
                 cel::copied(&entry)
             ),
-        });
+        ));
     }
     violations
 }
 
-/// CEL of the namespace of the data source of a claim with spec `s`, which may be another than the claim's.
-fn source_namespace(s: &str) -> String {
-    let source = format!("{s}.dataSourceRef");
-    format!("(has({source}.namespace) && {source}.namespace != '' ? {source}.namespace : request.namespace)")
-}
+/// CEL of the namespace of the data source of a claim, which may be another than the claim's.
+const SOURCE_NAMESPACE: &str = "(has(object.spec.dataSourceRef.namespace) && object.spec.dataSourceRef.namespace != '' ? object.spec.dataSourceRef.namespace : request.namespace)";
 
 /// A claim does not ask for registered storage, nor for a copy of it, where that is not permitted.
 pub fn claims() -> Policy {
     let mut variables = cel::membership();
     variables.push((
         "asked",
-        "request.operation == 'CREATE' || ['volumeName', 'dataSource', 'dataSourceRef'].exists(f, f in object.spec && (!(f in oldObject.spec) || object.spec[f] != oldObject.spec[f]))".into(),
+        format!(
+            "request.operation == 'CREATE' || {}.exists(f, f in object.spec && (!(f in oldObject.spec) || object.spec[f] != oldObject.spec[f]))",
+            cel::literals(FIELDS)
+        ),
     ));
     variables.push(("name", "has(object.metadata.name) ? object.metadata.name : object.metadata.generateName".into()));
-    let lists: Vec<String> = claim_violations("object.spec", "bind it in")
+    let lists: Vec<String> = claim_violations()
         .into_iter()
-        .map(|violation| {
+        .map(|(condition, text)| {
             format!(
-                "({} ? [{} + 'PersistentVolumeClaim \"' + variables.name + '\" ' + {}] : [])",
-                violation.condition,
-                tag(Rule::RegisteredStorageElsewhere),
-                violation.text
+                "({condition} ? [{} + 'PersistentVolumeClaim \"' + variables.name + '\" ' + {text}] : [])",
+                tag(Rule::RegisteredStorageElsewhere)
             )
         })
         .collect();
     Policy {
         name: "claims",
-        parameter: Parameter::EveryShard,
+        parameter: Parameter::EveryShard(IndexPart::Claims),
         actions: &["Deny"],
         rules: vec![rule("", &["v1"], &["persistentvolumeclaims"], &["CREATE", "UPDATE"])],
         scope: Namespaces::Except(vec![]),
         variables,
-        violations: format!("!variables.asked ? [] : {}", lists.join(" + ")),
-        unless: None,
-        fallback: fallback(
-            Rule::RegisteredStorageElsewhere,
-            "this claim leads to registered storage, which is not permitted in its namespace",
-        ),
+        gate: Some(FIELDS.map(|field| format!("has(object.spec.{field})")).join(" || ")),
+        checks: vec![Check {
+            violations: format!("!variables.asked ? [] : {}", lists.join(" + ")),
+            unless: None,
+            fallback: fallback(
+                Rule::RegisteredStorageElsewhere,
+                "this claim leads to registered storage, which is not permitted in its namespace",
+            ),
+        }],
     }
 }
 
@@ -155,19 +154,22 @@ pub fn snapshots() -> Policy {
     let entry = format!("params.spec.claims[{claim}]");
     Policy {
         name: "snapshots",
-        parameter: Parameter::EveryShard,
+        parameter: Parameter::EveryShard(IndexPart::Claims),
         actions: &["Deny"],
         rules: vec![rule("snapshot.storage.k8s.io", &["*"], &["volumesnapshots"], &["CREATE"])],
         scope: Namespaces::Except(vec![]),
         variables: cel::membership(),
-        violations: format!(
-            "has(object.spec.source) && has(object.spec.source.persistentVolumeClaimName) && ({claim}) in params.spec.claims && !variables.audit ? [{} + 'the snapshot is a copy of PersistentVolumeClaim \"' + {claim} + '\", which is ' + {} + {}] : []",
-            tag(Rule::RegisteredStorageElsewhere),
-            cel::artifact(&entry),
-            cel::copied(&entry)
-        ),
-        unless: None,
-        fallback: fallback(Rule::RegisteredStorageElsewhere, "this snapshot is a copy of registered storage"),
+        gate: None,
+        checks: vec![Check {
+            violations: format!(
+                "has(object.spec.source) && has(object.spec.source.persistentVolumeClaimName) && ({claim}) in params.spec.claims && !variables.audit ? [{} + 'the snapshot is a copy of PersistentVolumeClaim \"' + {claim} + '\", which is ' + {} + {}] : []",
+                tag(Rule::RegisteredStorageElsewhere),
+                cel::artifact(&entry),
+                cel::copied(&entry)
+            ),
+            unless: None,
+            fallback: fallback(Rule::RegisteredStorageElsewhere, "this snapshot is a copy of registered storage"),
+        }],
     }
 }
 
@@ -192,19 +194,25 @@ pub fn snapshot_contents() -> Policy {
     let entry = "params.spec.keys[variables.key]";
     Policy {
         name: "snapshot-contents",
-        parameter: Parameter::EveryShard,
+        parameter: Parameter::EveryShard(IndexPart::Storage),
         actions: &["Deny"],
         rules: vec![rule("snapshot.storage.k8s.io", &["*"], &["volumesnapshotcontents"], &["CREATE", "UPDATE"])],
         scope: Namespaces::Except(vec![]),
         variables,
-        violations: format!(
-            "variables.asked && variables.key in params.spec.keys && !variables.audit ? [{} + 'the snapshot content, for namespace \"' + variables.destination + '\", is a copy of ' + {} + ' (' + variables.key + ')' + {}] : []",
-            tag(Rule::RegisteredStorageElsewhere),
-            cel::artifact(entry),
-            cel::copied(entry)
-        ),
-        unless: None,
-        fallback: fallback(Rule::RegisteredStorageElsewhere, "this snapshot content is a copy of registered storage"),
+        gate: None,
+        checks: vec![Check {
+            violations: format!(
+                "variables.asked && variables.key in params.spec.keys && !variables.audit ? [{} + 'the snapshot content, for namespace \"' + variables.destination + '\", is a copy of ' + {} + ' (' + variables.key + ')' + {}] : []",
+                tag(Rule::RegisteredStorageElsewhere),
+                cel::artifact(entry),
+                cel::copied(entry)
+            ),
+            unless: None,
+            fallback: fallback(
+                Rule::RegisteredStorageElsewhere,
+                "this snapshot content is a copy of registered storage",
+            ),
+        }],
     }
 }
 
@@ -219,19 +227,25 @@ pub fn group_snapshots() -> Policy {
         .push(("given", "has(object.spec.source) && has(object.spec.source.volumeGroupSnapshotContentName)".into()));
     Policy {
         name: "group-snapshots",
-        parameter: Parameter::EveryShard,
+        parameter: Parameter::EveryShard(IndexPart::Claims),
         actions: &["Deny"],
         rules: vec![rule(GROUP_SNAPSHOTS, &["*"], &["volumegroupsnapshots"], &["CREATE"])],
         scope: Namespaces::Except(vec![]),
         variables,
-        violations: format!(
-            "variables.given || size(variables.claims) == 0 || variables.audit ? [] : [{} + 'a group snapshot in namespace \"' + request.namespace + '\" may be a copy of PersistentVolumeClaim \"' + variables.claims[0] + '\", which is ' + {} + {}]",
-            tag(Rule::RegisteredStorageElsewhere),
-            cel::artifact(entry),
-            cel::copied(entry)
-        ),
-        unless: None,
-        fallback: fallback(Rule::RegisteredStorageElsewhere, "this group snapshot may be a copy of registered storage"),
+        gate: None,
+        checks: vec![Check {
+            violations: format!(
+                "variables.given || size(variables.claims) == 0 || variables.audit ? [] : [{} + 'a group snapshot in namespace \"' + request.namespace + '\" may be a copy of PersistentVolumeClaim \"' + variables.claims[0] + '\", which is ' + {} + {}]",
+                tag(Rule::RegisteredStorageElsewhere),
+                cel::artifact(entry),
+                cel::copied(entry)
+            ),
+            unless: None,
+            fallback: fallback(
+                Rule::RegisteredStorageElsewhere,
+                "this group snapshot may be a copy of registered storage",
+            ),
+        }],
     }
 }
 
@@ -258,22 +272,25 @@ pub fn group_snapshot_contents() -> Policy {
     let entry = "params.spec.keys[k]";
     Policy {
         name: "group-snapshot-contents",
-        parameter: Parameter::EveryShard,
+        parameter: Parameter::EveryShard(IndexPart::Storage),
         actions: &["Deny"],
         rules: vec![rule(GROUP_SNAPSHOTS, &["*"], &["volumegroupsnapshotcontents"], &["CREATE", "UPDATE"])],
         scope: Namespaces::Except(vec![]),
         variables,
-        violations: format!(
-            "!variables.asked || variables.audit ? [] : variables.keys.map(k, {} + 'the group snapshot content, for namespace \"' + variables.destination + '\", has a copy of ' + {} + ' (' + k + ')' + {})",
-            tag(Rule::RegisteredStorageElsewhere),
-            cel::artifact(entry),
-            cel::copied(entry)
-        ),
-        unless: None,
-        fallback: fallback(
-            Rule::RegisteredStorageElsewhere,
-            "this group snapshot content has a copy of registered storage",
-        ),
+        gate: None,
+        checks: vec![Check {
+            violations: format!(
+                "!variables.asked || variables.audit ? [] : variables.keys.map(k, {} + 'the group snapshot content, for namespace \"' + variables.destination + '\", has a copy of ' + {} + ' (' + k + ')' + {})",
+                tag(Rule::RegisteredStorageElsewhere),
+                cel::artifact(entry),
+                cel::copied(entry)
+            ),
+            unless: None,
+            fallback: fallback(
+                Rule::RegisteredStorageElsewhere,
+                "this group snapshot content has a copy of registered storage",
+            ),
+        }],
     }
 }
 

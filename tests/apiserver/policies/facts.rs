@@ -102,10 +102,42 @@ async fn a_lost_definition_of_the_parameter_refuses_everything_that_is_matched()
 async fn a_lookup_by_key_of_a_missing_member_does_not_fail_open() {
     fixture().await;
     answer(
-        "params.spec.keys['nothing'].contact == ''",
+        "params.spec.keys['nothing'].of == ''",
         Some("WeightIndex"),
-        Some(("weightlock-0", "Deny")),
+        Some(("weightlock-storage-0", "Deny")),
         Some("no such key: nothing"),
     )
     .await;
+}
+
+#[tokio::test]
+async fn conditions_see_no_namespace_and_no_variables_and_leave_the_rest_out_where_they_are_false() {
+    let client = harness::client().await;
+    let f = fixture().await;
+    let with = |name: &str, condition: &str| {
+        let mut policy = policy(name, "namespaceObject == null", None);
+        policy["spec"]["variables"] = json!([{"name": "nothing", "expression": "[]"}]);
+        policy["spec"]["matchConditions"] = json!([{"name": "condition", "expression": condition}]);
+        policy
+    };
+    let name = harness::unique("weightlock-fact");
+    let refusal = harness::create(&client, &with(&name, "size(variables.nothing) == 0")).await;
+    let said = refusal.expect_err("conditions see variables now: the gates can be made of them");
+    assert!(said.contains("undeclared reference to 'variables'"), "{said}");
+    for (condition, refused) in
+        [("namespaceObject == null", true), ("namespaceObject != null", false), ("dyn({})['nothing'] == 1", true)]
+    {
+        let name = harness::unique("weightlock-fact");
+        let policy = with(&name, condition);
+        harness::create(&client, &policy).await.expect("the policy");
+        harness::create(&client, &binding(&name, None)).await.expect("the binding");
+        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        harness::eventually(condition, async || {
+            let said = harness::try_create(&client, &config_map(&name, &f.outside)).await;
+            (said.is_err() == refused).then_some(()).ok_or_else(|| format!("{said:?}"))
+        })
+        .await;
+        harness::delete(&client, &binding(&name, None)).await;
+        harness::delete(&client, &policy).await;
+    }
 }

@@ -1,4 +1,4 @@
-use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use serde_json::{Value, json};
 use weightlock::api::WeightIndexSpec;
 use weightlock::domain::world::{GpuPodsOutside, Settings};
@@ -97,20 +97,27 @@ async fn a_gpu_pod_outside_is_refused_if_the_installation_says_so() {
     let strict = Settings { gpu_pods_outside: GpuPodsOutside::Deny, ..Settings::default() };
     let namespace = harness::unique("wl-strict");
     harness::namespace(&client, &namespace).await;
-    // The binding as it is rendered, but for one namespace, so that other tests see the shared setting.
+    // Policy and binding as they are rendered, but for one namespace, so that other tests see the shared setting.
     let rendered = ring(&strict, vec![WeightIndexSpec { shards: 1, ..WeightIndexSpec::default() }]);
+    let named = Some("weightlock-pods".to_string());
+    let mut policy: ValidatingAdmissionPolicy =
+        rendered.policies.into_iter().find(|p| p.metadata.name == named).expect("the policy");
+    let own = Some(harness::unique("weightlock-test-gpu"));
+    policy.metadata.name = own.clone();
     let mut binding: ValidatingAdmissionPolicyBinding = rendered
         .bindings
         .into_iter()
-        .find(|b| b.metadata.name.as_deref() == Some("weightlock-gpu-pods-0"))
+        .find(|b| b.metadata.name.as_deref() == Some("weightlock-pods-0"))
         .expect("the binding");
-    binding.metadata.name = Some(harness::unique("weightlock-test-gpu"));
+    binding.metadata.name = own.clone();
     let spec = binding.spec.as_mut().unwrap();
+    spec.policy_name = own;
     assert_eq!(spec.validation_actions.as_deref(), Some(&["Deny".to_string()][..]));
     spec.match_resources = serde_json::from_value(
         json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}),
     )
     .unwrap();
+    apply(&client, &policy).await;
     apply(&client, &binding).await;
     harness::eventually("the strict binding is in force", async || {
         match harness::try_create(&client, &gpu_pod(&namespace, "nvidia.com/gpu")).await {

@@ -45,20 +45,25 @@ async fn make() -> Strict {
         ..Settings::default()
     };
     let rendered = ring(&settings, vec![WeightIndexSpec { shards: 1, ..WeightIndexSpec::default() }]);
-    for (name, only) in [
+    for (name, bound, only) in [
         (
-            "weightlock-node-pods",
+            "weightlock-pods",
+            "weightlock-pods-0",
             json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}),
         ),
-        ("weightlock-node-volumes", json!({"objectSelector": {"matchLabels": {LABEL: namespace}}})),
+        (
+            "weightlock-node-volumes",
+            "weightlock-node-volumes",
+            json!({"objectSelector": {"matchLabels": {LABEL: namespace}}}),
+        ),
     ] {
-        let named = Some(name.to_string());
+        let (named, bound) = (Some(name.to_string()), Some(bound.to_string()));
         let own = Some(format!("{name}-{namespace}"));
         let mut policy: ValidatingAdmissionPolicy =
             rendered.policies.iter().find(|p| p.metadata.name == named).expect("the policy").clone();
         policy.metadata.name = own.clone();
         let mut binding: ValidatingAdmissionPolicyBinding =
-            rendered.bindings.iter().find(|b| b.metadata.name == named).expect("the binding").clone();
+            rendered.bindings.iter().find(|b| b.metadata.name == bound).expect("the binding").clone();
         binding.metadata.name = own.clone();
         let spec = binding.spec.as_mut().unwrap();
         assert_eq!(spec.validation_actions.as_deref(), Some(&["Deny".to_string()][..]));
