@@ -1,6 +1,6 @@
 //! Where weights may be mounted, and by whom.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::*;
 
@@ -260,6 +260,30 @@ async fn references_may_come_later() {
         assert!(message.contains(&s.id), "the missing environment is not named: {message}");
         s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
         s.condition("WeightArtifact", &s.id, "Ready", "True").await;
+    })
+    .await;
+}
+
+/// A device in use is reached by a claim with adminAccess: whoever makes one is warned (refused with `nodeAccess: Enforce`). Other claims
+/// are nobody's business.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_of_devices_in_use_are_warned_of() {
+    scenario("devices", |s| async move {
+        let outside = s.namespace("out", &[]).await;
+        // Kubernetes lets only namespaces with this label ask for it at all.
+        kubectl(&["label", "namespace", &outside, "resource.kubernetes.io/admin-access=true"]).await.success();
+        let claim = |name: &str, access: bool| {
+            let exactly = json!({"deviceClassName": "nic.example.com", "adminAccess": access});
+            json!({
+                "apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"namespace": outside, "name": name},
+                "spec": {"devices": {"requests": [{"name": "spy", "exactly": exactly}]}},
+            })
+        };
+        let make = async |claim: Value| kubectl_with(&["create", "-f", "-"], &claim.to_string()).await;
+        let spied = make(claim("spy", true)).await;
+        assert!(spied.ok && spied.stderr.contains("[WL-502] device request \"spy\""), "{spied:?}");
+        let plain = make(claim("plain", false)).await;
+        assert!(plain.ok && !plain.stderr.contains("WL-"), "{plain:?}");
     })
     .await;
 }

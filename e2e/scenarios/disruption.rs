@@ -1,6 +1,7 @@
 //! What holds while Weightlock itself is away, and that it comes back. These scenarios stop and restart Weightlock, so
 //! they run one after another and after all the others.
 
+mod lockout;
 mod rings;
 
 use std::time::Duration;

@@ -64,6 +64,10 @@ pub struct WeightIndexSpec {
     #[serde(default)]
     #[schemars(extend("maxProperties" = 20000, "x-kubernetes-map-type" = "atomic"))]
     pub claims: BTreeMap<String, IndexEntry>,
+    /// VolumeSnapshots (`namespace/name`) of registered storage, from before it was registered.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 20000, "x-kubernetes-map-type" = "atomic"))]
+    pub snapshots: BTreeMap<String, IndexEntry>,
     /// PersistentVolumes, by name, that are registered storage.
     #[serde(default)]
     #[schemars(extend("maxProperties" = 20000, "x-kubernetes-map-type" = "atomic"))]
@@ -83,6 +87,7 @@ impl WeightIndexSpec {
             ("parents", &self.parents),
             ("misplaced", &self.misplaced),
             ("claims", &self.claims),
+            ("snapshots", &self.snapshots),
             ("volumes", &self.volumes),
         ];
         tables.into_iter().flat_map(|(name, table)| table.iter().map(move |(key, entry)| (name, key.as_str(), entry)))
@@ -100,7 +105,7 @@ pub enum IndexPart {
     /// Storage by its keys, and misplaced claims: `keys`, `paths`, `parents`, `misplaced`.
     #[default]
     Storage,
-    /// Objects that lead to it: `claims`, `volumes`.
+    /// Objects that lead to it: `claims`, `snapshots`, `volumes`.
     Claims,
 }
 

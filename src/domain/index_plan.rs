@@ -63,6 +63,7 @@ struct Tables<'a> {
     parents: BTreeMap<String, Owners<'a>>,
     misplaced: BTreeMap<String, Owners<'a>>,
     claims: BTreeMap<String, Owners<'a>>,
+    snapshots: BTreeMap<String, Owners<'a>>,
     volumes: BTreeMap<String, Owners<'a>>,
 }
 
@@ -101,6 +102,15 @@ fn collect<'a>(world: &'a World, members: &BTreeMap<String, IndexMember>) -> Tab
         let owners = claim.volume.as_ref().and_then(|volume| tables.volumes.get(volume)).cloned();
         if let Some(owners) = owners {
             add(&mut tables.claims, claim_key(name), owners.values().copied());
+        }
+    }
+    for content in world.snapshots.values() {
+        let snapshot = format!("{}/{}", content.snapshot.namespace, content.snapshot.name);
+        for key in &content.keys {
+            let owners = tables.owners(key);
+            if !owners.is_empty() {
+                add(&mut tables.snapshots, snapshot.clone(), owners.values().copied());
+            }
         }
     }
     let misplaced = tables.claims.iter().filter(|(claim, owners)| {
@@ -236,6 +246,7 @@ fn cut(
                 }
                 IndexPart::Claims => {
                     shard.claims = cut(&tables.claims);
+                    shard.snapshots = cut(&tables.snapshots);
                     shard.volumes = cut(&tables.volumes);
                 }
             }
@@ -272,8 +283,11 @@ fn fits(shard: &WeightIndexSpec, max_keys: usize) -> bool {
     for (name, member) in &shard.members {
         bytes += 80 + name.len() + member.uid.len() + member.environment.len();
     }
-    let tables = [&shard.keys, &shard.paths, &shard.parents, &shard.misplaced, &shard.claims, &shard.volumes];
-    tables.iter().all(|table| table.len() <= max_keys) && shard.terms.len() <= max_keys && bytes <= MAX_BYTES
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for (table, ..) in shard.entries() {
+        *counts.entry(table).or_default() += 1;
+    }
+    counts.values().all(|count| *count <= max_keys) && shard.terms.len() <= max_keys && bytes <= MAX_BYTES
 }
 
 /// FNV-1a: stable over versions of this program, which `std`'s hash is not.

@@ -2,7 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::api::{Mode, Modes, Network, VolumeRules};
-use crate::domain::world::{ArtifactLocation, Claim, Environment, EnvironmentMember, Manifest, Volume};
+use crate::domain::world::{
+    ArtifactLocation, Claim, Environment, EnvironmentMember, Manifest, SnapshotContent, SnapshotName, Volume,
+};
 
 fn environment(name: &str, namespace: &str, admission: Mode) -> Environment {
     Environment {
@@ -174,6 +176,26 @@ fn ten_thousand_artifacts_fit_into_one_shard_that_pods_are_asked_with() {
     assert_eq!(shards.iter().filter(|shard| shard.part == IndexPart::Storage).count(), 1);
     let bytes = serde_json::to_vec(&shards[0]).unwrap().len();
     assert!((700_000..1_200_000).contains(&bytes), "{bytes}");
+}
+
+#[test]
+fn snapshots_from_before_are_listed_by_the_volume_and_by_their_own_handle() {
+    let mut w = world(
+        vec![environment("a", "ns-a", Mode::Enforce)],
+        vec![artifact("x", &["a"], vec![BackendKey::csi("d", "volume"), BackendKey::csi("d", "snap-2")])],
+    );
+    for (name, keys) in
+        [("of-volume", ["volume", "snap-1"]), ("declared", ["other", "snap-2"]), ("other", ["other", "snap-3"])]
+    {
+        let content = SnapshotContent {
+            snapshot: SnapshotName { namespace: "ns-b".into(), name: name.into() },
+            keys: keys.map(|handle| BackendKey::csi("d", handle)).to_vec(),
+        };
+        w.snapshots.insert(format!("content-{name}"), content);
+    }
+    let claims = plan(&w).unwrap().remove(1);
+    assert_eq!(claims.snapshots.keys().collect::<Vec<_>>(), ["ns-b/declared", "ns-b/of-volume"]);
+    assert_eq!(claims.snapshots["ns-b/declared"].artifacts, "x");
 }
 
 #[test]

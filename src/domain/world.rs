@@ -29,6 +29,8 @@ pub struct World {
     pub claims: Map<ClaimName, Claim>,
     /// PersistentVolumes by name.
     pub volumes: Map<String, Volume>,
+    /// VolumeSnapshotContents by name. The controller and the CLI fill it, where the cluster has the kind.
+    pub snapshots: Map<String, SnapshotContent>,
     /// Nodes: name, and whether the kubelet declares that it restarts all containers of a pod where a rule of one says so.
     /// No refusal rests on it, so it is never among `unsynced`. The webhook fills it; the controller does not need it.
     pub nodes: Map<String, bool>,
@@ -312,6 +314,24 @@ pub struct Claim {
 pub struct DataSource {
     /// Kind.
     pub kind: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// The content of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotContent {
+    /// The VolumeSnapshot that claims are made from to have it.
+    pub snapshot: SnapshotName,
+    /// Canonical keys of the volume that it was taken of, and of the snapshot itself, as far as it says.
+    pub keys: Vec<BackendKey>,
+}
+
+/// Namespace and name of a VolumeSnapshot.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SnapshotName {
     /// Namespace.
     pub namespace: String,
     /// Name.

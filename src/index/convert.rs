@@ -15,7 +15,7 @@ use crate::domain::access::Grant;
 use crate::domain::backend::{self, BackendKey};
 use crate::domain::world::{
     Artifact, ArtifactLocation, Claim, ClaimName, ContentRules, DataSource, Effort, Environment, EnvironmentMember,
-    IncidentSubject, LocationSource, Manifest, Producer, Reverify, Signature, Volume,
+    IncidentSubject, LocationSource, Manifest, Producer, Reverify, Signature, SnapshotContent, SnapshotName, Volume,
 };
 use crate::verifier::oms::authority as verifier;
 
@@ -305,6 +305,19 @@ pub fn volume(object: &DynamicObject) -> (String, Volume) {
         Some(ClaimName { namespace: text(reference, "/namespace")?, name: text(reference, "/name")? })
     });
     (name_of(object), Volume { key: backend::of_volume_source(spec), claim })
+}
+
+/// A VolumeSnapshotContent.
+pub fn snapshot(object: &DynamicObject) -> (String, SnapshotContent) {
+    let data = &object.data;
+    let snapshot = SnapshotName {
+        namespace: text(data, "/spec/volumeSnapshotRef/namespace").unwrap_or_default(),
+        name: text(data, "/spec/volumeSnapshotRef/name").unwrap_or_default(),
+    };
+    let driver = text(data, "/spec/driver").unwrap_or_default();
+    let handles = ["/spec/source/volumeHandle", "/spec/source/snapshotHandle", "/status/snapshotHandle"];
+    let keys = handles.iter().filter_map(|pointer| Some(BackendKey::csi(&driver, &text(data, pointer)?))).collect();
+    (name_of(object), SnapshotContent { snapshot, keys })
 }
 
 /// Whether the kubelet of a node declares that it restarts all containers of a pod where a rule of one says so. Only

@@ -9,12 +9,16 @@ use serde_json::Value;
 
 use super::convert;
 use crate::domain::World;
-use crate::domain::world::{Artifact, Claim, ClaimName, Environment, EnvironmentMember, Incident, Volume};
+use crate::domain::world::{
+    Artifact, Claim, ClaimName, Environment, EnvironmentMember, Incident, SnapshotContent, Volume,
+};
 
 /// An object of a watched kind, as the world holds it.
 pub(super) trait Folded: Sized + Send + 'static {
     /// Kind, as it stands in `World::unsynced` and in metrics.
     const KIND: &'static str;
+    /// Whether a cluster may not have the kind at all; then there is none of it.
+    const OPTIONAL: bool = false;
     /// What tells one object of the kind from another.
     type Key: Ord + Clone + Send;
 
@@ -367,6 +371,35 @@ impl Folded for PodObject {
     }
     fn keys(world: &World) -> impl Iterator<Item = &(String, String)> {
         world.pods.keys()
+    }
+}
+
+/// A VolumeSnapshotContent.
+pub(super) struct SnapshotObject(String, SnapshotContent);
+
+impl Folded for SnapshotObject {
+    const KIND: &'static str = "VolumeSnapshotContent";
+    const OPTIONAL: bool = true;
+    type Key = String;
+
+    fn convert(object: DynamicObject) -> Self {
+        let (name, content) = convert::snapshot(&object);
+        Self(name, content)
+    }
+    fn key(&self) -> String {
+        self.0.clone()
+    }
+    fn held(&self, world: &World) -> bool {
+        world.snapshots.get(&self.0) == Some(&self.1)
+    }
+    fn put(self, world: &mut World) {
+        world.snapshots.insert(self.0, self.1);
+    }
+    fn remove(world: &mut World, key: &String) -> bool {
+        world.snapshots.remove(key).is_some()
+    }
+    fn keys(world: &World) -> impl Iterator<Item = &String> {
+        world.snapshots.keys()
     }
 }
 

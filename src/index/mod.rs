@@ -31,9 +31,9 @@ use crate::domain::world::Settings;
 /// What an index is for, and so how much it watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Admission: everything but pods.
+    /// Admission: everything but pods and snapshots, which the policies inside the API server look at.
     Webhook,
-    /// Reconciliation and audit: pods as well, and no nodes.
+    /// Reconciliation and audit: those as well, and no nodes.
     Controller,
 }
 
@@ -57,10 +57,11 @@ enum Kind {
     Volume,
     Incident,
     Pod,
+    Snapshot,
 }
 
 impl Kind {
-    const ALL: [Kind; 8] = [
+    const ALL: [Kind; 9] = [
         Kind::Node,
         Kind::Artifact,
         Kind::Environment,
@@ -69,6 +70,7 @@ impl Kind {
         Kind::Volume,
         Kind::Incident,
         Kind::Pod,
+        Kind::Snapshot,
     ];
 
     /// Kinds that refusals rest on: while one of them is not listed, nothing that depends on it can be allowed.
@@ -87,6 +89,7 @@ impl Kind {
             Kind::Volume => fold::VolumeObject::KIND,
             Kind::Incident => fold::IncidentObject::KIND,
             Kind::Pod => fold::PodObject::KIND,
+            Kind::Snapshot => fold::SnapshotObject::KIND,
         }
     }
 }

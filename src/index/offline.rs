@@ -7,8 +7,8 @@ use kube::runtime::watcher::Event;
 use kube::{Api, Client, Resource};
 use serde_json::Value;
 
-use super::Kind;
 use super::fold::{self, Fold, Folded};
+use super::{Kind, watch};
 use crate::api::{WeightArtifact, WeightEnvironment, WeightIncident};
 use crate::domain::World;
 use crate::domain::world::{ClaimName, Settings};
@@ -18,7 +18,7 @@ use crate::domain::world::{ClaimName, Settings};
 pub enum IndexError {
     /// The API server did not list a kind.
     #[error(
-        "cannot list {kind} objects: {source}. The check needs \"list\" on namespaces, persistentvolumes, persistentvolumeclaims, pods, weightartifacts, weightenvironments and weightincidents"
+        "cannot list {kind} objects: {source}. The check needs \"list\" on namespaces, persistentvolumes, persistentvolumeclaims, pods, volumesnapshotcontents, weightartifacts, weightenvironments and weightincidents"
     )]
     List {
         /// The kind.
@@ -63,17 +63,26 @@ pub async fn snapshot(client: &Client, settings: Settings) -> Result<World, Inde
     list::<fold::VolumeObject, PersistentVolume>(client, &mut world).await?;
     list::<fold::IncidentObject, WeightIncident>(client, &mut world).await?;
     list::<fold::PodObject, Pod>(client, &mut world).await?;
+    list_of::<fold::SnapshotObject>(client, &mut world, &watch::snapshots()).await?;
     world.look_up();
     Ok(world)
 }
 
 async fn list<T: Folded, K: Resource<DynamicType = ()>>(client: &Client, world: &mut World) -> Result<(), IndexError> {
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::erase::<K>(&()));
+    list_of::<T>(client, world, &ApiResource::erase::<K>(&())).await
+}
+
+async fn list_of<T: Folded>(client: &Client, world: &mut World, resource: &ApiResource) -> Result<(), IndexError> {
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), resource);
     let mut fold = Fold::<T>::new();
     fold.apply(world, Event::Init);
     let mut params = ListParams::default().limit(PAGE);
     loop {
-        let page = api.list(&params).await.map_err(|e| IndexError::List { kind: T::KIND, source: Box::new(e) })?;
+        let page = match api.list(&params).await {
+            Ok(page) => page,
+            Err(kube::Error::Api(status)) if T::OPTIONAL && status.is_not_found() => break,
+            Err(error) => return Err(IndexError::List { kind: T::KIND, source: Box::new(error) }),
+        };
         for object in page.items {
             fold.apply(world, Event::InitApply(T::convert(object)));
         }
@@ -133,6 +142,7 @@ fn add(world: &mut World, mut object: Value, position: usize) -> Result<(), Inde
         ("", "PersistentVolumeClaim") => put::<fold::ClaimObject>(world, object, position),
         ("", "PersistentVolume") => put::<fold::VolumeObject>(world, object, position),
         ("", "Pod") => put::<fold::PodObject>(world, object, position),
+        ("snapshot.storage.k8s.io", "VolumeSnapshotContent") => put::<fold::SnapshotObject>(world, object, position),
         _ => Ok(()),
     }
 }

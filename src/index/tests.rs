@@ -5,12 +5,13 @@ use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
 use super::fold::{
-    ArtifactObject, ClaimObject, EnvironmentObject, Fold, Folded, NamespaceObject, NodeObject, PodObject, converted,
+    ArtifactObject, ClaimObject, EnvironmentObject, Fold, Folded, NamespaceObject, NodeObject, PodObject,
+    SnapshotObject, converted,
 };
 use super::{Index, IndexError, Kind, Scope, from_objects};
 use crate::api::Mode;
-use crate::domain::World;
 use crate::domain::world::{ClaimName, DataSource, LocationSource, Settings};
+use crate::domain::{BackendKey, World};
 
 /// Of the type that people try most often besides ECDSA.
 const ED25519: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
@@ -256,6 +257,19 @@ fn claims_are_read_with_volume_binding_and_source() {
     assert_eq!((claim.volume.as_deref(), claim.bound, claim.uid.as_str()), (Some("pv"), true, "u"));
     let source = DataSource { kind: "PersistentVolumeClaim".into(), namespace: "llm".into(), name: "src".into() };
     assert_eq!(claim.data_source, Some(source));
+}
+
+#[test]
+fn snapshots_are_read_with_every_handle() {
+    let mut it = Pair::<SnapshotObject>::new();
+    it.apply(Event::Apply(object(json!({
+        "metadata": {"name": "content"},
+        "spec": {"driver": "D.example.com", "source": {"volumeHandle": "v"}, "volumeSnapshotRef": {"namespace": "llm", "name": "s"}},
+        "status": {"snapshotHandle": "snap"},
+    }))));
+    let read = &it.1.snapshots["content"];
+    assert_eq!((read.snapshot.namespace.as_str(), read.snapshot.name.as_str()), ("llm", "s"));
+    assert_eq!(read.keys, [BackendKey::csi("d.example.com", "v"), BackendKey::csi("d.example.com", "snap")]);
 }
 
 #[test]

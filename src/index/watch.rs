@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
-use kube::core::{DynamicObject, PartialObjectMeta};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 
@@ -17,6 +17,8 @@ use crate::api::{WeightArtifact, WeightEnvironment, WeightIncident};
 
 /// How long a failed watch waits at first, and at most, before it is tried again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// When it is looked again whether the cluster has a kind that it may not have.
+const NOT_SERVED: Duration = Duration::from_secs(20);
 /// How many events that are already there are folded in one step.
 const BATCH: usize = 512;
 
@@ -36,6 +38,7 @@ pub(super) fn run(index: Index, client: Client, scope: Scope) -> impl Future<Out
                 Kind::Volume => objects::<fold::VolumeObject, PersistentVolume>(index, client).boxed(),
                 Kind::Incident => objects::<fold::IncidentObject, WeightIncident>(index, client).boxed(),
                 Kind::Pod => objects::<fold::PodObject, Pod>(index, client).boxed(),
+                Kind::Snapshot => watched::<fold::SnapshotObject>(index, client, snapshots()).boxed(),
             }
         })
         .collect();
@@ -46,9 +49,22 @@ pub(super) fn run(index: Index, client: Client, scope: Scope) -> impl Future<Out
 
 /// Watches whole objects, untyped: one that does not have the shape of its type must not end the watch.
 async fn objects<T: Folded, K: Resource<DynamicType = ()>>(index: Index, client: Client) {
-    let resource = kube::core::ApiResource::erase::<K>(&());
+    watched::<T>(index, client, ApiResource::erase::<K>(&())).await;
+}
+
+async fn watched<T: Folded>(index: Index, client: Client, resource: ApiResource) {
     let api: Api<DynamicObject> = Api::all_with(client, &resource);
     follow::<T>(index, watcher(api, watcher::Config::default())).await;
+}
+
+/// The contents of snapshots: a kind that comes with the snapshot controller.
+pub(super) fn snapshots() -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk("snapshot.storage.k8s.io", "v1", fold::SnapshotObject::KIND))
+}
+
+/// Whether the API server does not have the kind.
+fn not_served(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.is_not_found())
 }
 
 /// Watches namespaces by their metadata alone.
@@ -92,7 +108,10 @@ async fn follow<T: Folded>(
             pause = PAUSE.0;
         }
         index.fold(&mut fold, good);
-        if let Some(error) = failed {
+        if failed.as_ref().is_some_and(|error| T::OPTIONAL && not_served(error)) {
+            index.fold(&mut fold, vec![Event::Init, Event::InitDone]);
+            tokio::time::sleep(NOT_SERVED).await;
+        } else if let Some(error) = failed {
             index.count_watch_error(T::KIND);
             tracing::warn!(kind = T::KIND, %error, retry_after = ?pause, "watch failed; what was known stays in force");
             tokio::time::sleep(pause).await;

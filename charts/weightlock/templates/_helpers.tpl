@@ -57,9 +57,12 @@ priorityClassName: {{ . }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .root.Values.tolerations }}
 tolerations:
-  {{- toYaml . | nindent 2 }}
+# Pods of environments wait for a webhook: the replicas of a dead node are made anew elsewhere after 30 s, not after 300.
+- {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 30}
+- {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 30}
+{{- with .root.Values.tolerations }}
+{{ toYaml . }}
 {{- end }}
 topologySpreadConstraints:
 {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}

@@ -1,5 +1,7 @@
 //! Each ring with the other two off: what it decides by itself, beside a pod that it lets run.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{DEPLOYMENTS, break_glass_commands, scale, scale_these};
@@ -52,7 +54,6 @@ async fn the_api_server_decides_alone() {
             json_patch::merge(&mut endpoints, &by_hand);
             for (attack, rule) in [
                 (with_volume(&outside, "thief", directory.clone()), "WL-101"),
-                (with_volume(&outside, "thief", json!({"ephemeral": {"volumeClaimTemplate": {"spec": template}}})), "WL-101"),
                 (made("v1", "PersistentVolumeClaim", &outside, asking(json!({"volumeName": weights.volume}))), "WL-112"),
                 (made("v1", "PersistentVolumeClaim", &inside, asking(twin)), "WL-112"),
                 (made("v1", "Service", &inside, json!({"type": "NodePort", "selector": {"a": "b"}, "ports": [{"port": 80}]})), "WL-405"),
@@ -61,6 +62,17 @@ async fn the_api_server_decides_alone() {
             ] {
                 assert_names(&s.refused(attack).await, rule, &["Remedy:"]);
             }
+            // A claim that the pod makes for itself is refused when it is made, and the pod waits for it.
+            let own = json!({"ephemeral": {"volumeClaimTemplate": {"spec": template}}});
+            s.create(with_volume(&outside, "own", own)).await.unwrap();
+            always("no claim is made of the template", Duration::from_secs(5), || async {
+                match s.get("v1", "PersistentVolumeClaim", Some(&outside), "own-w").await {
+                    Err(_) => Ok(()),
+                    Ok(claim) => Err(claim.data.to_string()),
+                }
+            })
+            .await;
+            s.phase(&outside, "own", "Pending").await;
             let volume = format!("{}-copy", s.id);
             let redeclared = s.volume(&volume, &weights.node_path, Some((&outside, "w"))).await.unwrap_err().to_string();
             assert_names(&redeclared, "WL-112", &[&s.id]);
@@ -184,8 +196,20 @@ async fn the_watches_find_what_got_in() {
             .await;
         }
         s.phase(&inside, "server", "Running").await;
+        // Evicted only where the environment says so, and nothing else with it.
+        s.get("v1", "Pod", Some(&inside), "writer").await.expect("it still runs");
+        let evict = json!({"spec": {"remediation": "Evict"}});
+        s.patch("weightlock.dev/v1alpha1", "WeightEnvironment", None, &s.id, evict).await.unwrap();
+        eventually("the writer to be evicted", SOON, || async {
+            match s.get("v1", "Pod", Some(&inside), "writer").await {
+                Err(_) => Ok(()),
+                Ok(pod) => Err(pod.data["status"]["phase"].to_string()),
+            }
+        })
+        .await;
+        s.phase(&inside, "server", "Running").await;
+        s.get("v1", "Pod", Some(&outside), "thief").await.expect("no environment says that it be evicted");
         s.delete("v1", "Pod", Some(&outside), "thief").await;
-        s.delete("v1", "Pod", Some(&inside), "writer").await;
         s.condition("WeightArtifact", &s.id, "Contained", "True").await;
         s.condition("WeightEnvironment", &s.id, "PodsConform", "True").await;
     })

@@ -11,7 +11,7 @@ use crate::domain::backend::{self, BackendKey};
 use crate::domain::lookup::ClaimStorage;
 use crate::domain::request::Request;
 use crate::domain::rules::{COPY_REMEDY, Rule};
-use crate::domain::world::{ClaimName, World};
+use crate::domain::world::{ClaimName, DataSource, SnapshotName, World};
 
 /// A PersistentVolumeClaim: the volume it names, or is bound to, and what it clones. Returns the namespace it concerns.
 pub(super) fn claim<'a>(world: &World, request: &Request<'a>, findings: &mut Findings) -> &'a str {
@@ -27,21 +27,36 @@ pub(super) fn claim<'a>(world: &World, request: &Request<'a>, findings: &mut Fin
             findings,
         );
     }
-    let Some(source) = data_source(spec, request.namespace).filter(|s| s.kind == "PersistentVolumeClaim") else {
-        return request.namespace;
-    };
-    let shown = format!("{}/{}", source.namespace, source.name);
-    let name = ClaimName { namespace: source.namespace, name: source.name };
-    if let ClaimStorage::Volume { key: Ok(key), .. } = world.storage_of_claim(&name) {
-        for artifact in world.artifacts_at(key) {
+    let Some(source) = data_source(spec, request.namespace) else { return request.namespace };
+    for key in copied(world, &source) {
+        for artifact in world.artifacts_at(&key) {
             findings.add(
                 Rule::RegisteredStorageElsewhere,
-                format!("the claim clones PVC {} -> {key}, which is WeightArtifact {:?}; the clone would be storage that nobody registered.", quoted(&shown), artifact.name),
+                format!("the claim is a copy of {} {} -> {key}, which is WeightArtifact {:?}; a copy would be storage that nobody registered.", source.kind, quoted(&format!("{}/{}", source.namespace, source.name)), artifact.name),
                 format!("{COPY_REMEDY}; or ask {}.", artifact.contact),
             );
         }
     }
     request.namespace
+}
+
+/// The keys of what a claim is to be filled from, as far as they are known.
+fn copied(world: &World, source: &DataSource) -> Vec<BackendKey> {
+    match source.kind.as_str() {
+        "PersistentVolumeClaim" => {
+            let name = ClaimName { namespace: source.namespace.clone(), name: source.name.clone() };
+            match world.storage_of_claim(&name) {
+                ClaimStorage::Volume { key: Ok(key), .. } => vec![key.clone()],
+                _ => Vec::new(),
+            }
+        }
+        "VolumeSnapshot" => {
+            let name = SnapshotName { namespace: source.namespace.clone(), name: source.name.clone() };
+            let contents = world.snapshots.values().filter(|content| content.snapshot == name);
+            contents.flat_map(|content| content.keys.iter().cloned()).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// A PersistentVolume: whether it is the node itself, and its storage, if it is for a claim. That of one for nobody is

@@ -90,18 +90,20 @@ fn claim_violations() -> Vec<(String, String)> {
     )];
     for (field, namespace) in [("dataSource", "request.namespace"), ("dataSourceRef", SOURCE_NAMESPACE)] {
         let source = format!("object.spec.{field}");
-        let claim = format!("{namespace} + '/' + {source}.name");
-        let entry = format!("params.spec.claims[{claim}]");
-        violations.push((
-            format!(
-                "has({source}) && {source}.kind == 'PersistentVolumeClaim' && ({claim}) in params.spec.claims && !variables.audit"
-            ),
-            format!(
-                "'is a copy of PersistentVolumeClaim \"' + {claim} + '\", which is ' + {} + {}",
-                cel::artifact(&entry),
-                cel::copied(&entry)
-            ),
-        ));
+        let named = format!("{namespace} + '/' + {source}.name");
+        for (kind, table) in [("PersistentVolumeClaim", "claims"), ("VolumeSnapshot", "snapshots")] {
+            let entry = format!("params.spec.{table}[{named}]");
+            violations.push((
+                format!(
+                    "has({source}) && {source}.kind == '{kind}' && ({named}) in params.spec.{table} && !variables.audit"
+                ),
+                format!(
+                    "'is a copy of {kind} \"' + {named} + '\", which is ' + {} + {}",
+                    cel::artifact(&entry),
+                    cel::copied(&entry)
+                ),
+            ));
+        }
     }
     violations
 }

@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 use weightlock::api::{Mode, Modes, Network, VolumeRules, WeightIndex};
 use weightlock::domain::world::{
     Artifact, ArtifactLocation, Claim, ClaimName, Environment, EnvironmentMember, LocationSource, Manifest, Settings,
-    Volume, World,
+    SnapshotContent, SnapshotName, Volume, World,
 };
 use weightlock::domain::{BackendKey, index_plan};
 use weightlock::render::policies::{Ring, ring};
@@ -289,6 +289,9 @@ fn world(fixture: &Fixture, uids: &std::collections::BTreeMap<String, String>) -
         let claim = Claim { volume: Some(fixture.volume()), ..Claim::default() };
         world.claims.insert(claim_name(namespace, name), claim);
     }
+    let snapshot = SnapshotName { namespace: fixture.outside.clone(), name: "from-before".into() };
+    let keys = vec![BackendKey::csi(DRIVER, &fixture.handle())];
+    world.snapshots.insert("from-before".into(), SnapshotContent { snapshot, keys });
     world
 }
 

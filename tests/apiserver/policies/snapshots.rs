@@ -75,6 +75,28 @@ async fn registered_storage_is_not_declared_as_a_snapshot() {
 }
 
 #[tokio::test]
+async fn a_snapshot_from_before_is_not_restored() {
+    let (client, f) = (harness::client().await, fixture().await);
+    let claim = |field: &str, name: &str| {
+        let source = json!({"apiGroup": GROUP, "kind": "VolumeSnapshot", "name": name});
+        json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"name": harness::unique("restored"), "namespace": f.outside},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, field: source},
+        })
+    };
+    for field in ["dataSource", "dataSourceRef"] {
+        let fact = format!(
+            "is a copy of VolumeSnapshot \"{}/from-before\", which is WeightArtifact \"orion\"; a copy would be",
+            f.outside
+        );
+        let said = harness::try_create(&client, &claim(field, "from-before")).await;
+        assert_refused(&said, &["[WL-112] PersistentVolumeClaim", &fact]);
+        assert_accepted(&harness::try_create(&client, &claim(field, "another")).await);
+    }
+}
+
+#[tokio::test]
 async fn the_content_of_a_snapshot_is_not_moved_elsewhere() {
     let (client, f) = (harness::client().await, fixture().await);
     install(&client).await;

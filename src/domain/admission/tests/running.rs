@@ -7,7 +7,7 @@ use crate::api::Mode;
 use crate::domain::admission::decide;
 use crate::domain::decision::Decision;
 use crate::domain::request::Operation::*;
-use crate::domain::world::World;
+use crate::domain::world::{SnapshotContent, SnapshotName, World};
 
 fn update(namespace: &str, subresource: Option<&str>, old: &Value, new: &Value) -> Decision {
     decide(&small(), &request(Update, "pods", subresource, namespace, Some(new), Some(old)))
@@ -106,8 +106,18 @@ fn wl_112_claims_and_volumes_of_registered_storage() {
         assert_eq!((decision.allowed(), decision.warnings.len()), (allowed, usize::from(allowed)), "{decision:?}");
     }
     let clone = json!({"dataSource": {"kind": "PersistentVolumeClaim", "name": "orion"}});
-    refused(&claims("serving", clone.clone()), &["WL-112"], "clones PVC \"serving/orion\"");
+    refused(&claims("serving", clone.clone()), &["WL-112"], "copy of PersistentVolumeClaim \"serving/orion\"");
     passes(&claims("research", clone));
+    let mut snapshots = small();
+    let snapshot = SnapshotName { namespace: "research".into(), name: "old".into() };
+    let keys = vec![snapshots.volumes["pv-orion"].key.clone().unwrap()];
+    snapshots.snapshots.insert("content".into(), SnapshotContent { snapshot, keys });
+    for (name, expected) in [("old", false), ("other", true)] {
+        let object = json!({"spec": {"dataSource": {"kind": "VolumeSnapshot", "name": name}}});
+        let asked = request(Create, "persistentvolumeclaims", None, "research", Some(&object), None);
+        let decision = decide(&snapshots, &asked);
+        assert_eq!(decision.allowed(), expected, "{decision:?}");
+    }
     let volumes = |spec: Value| {
         let object = json!({"spec": spec});
         decide(&world, &request(Create, "persistentvolumes", None, "", Some(&object), None))
