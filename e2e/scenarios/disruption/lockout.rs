@@ -16,12 +16,17 @@ const LONG: Duration = Duration::from_secs(150);
 async fn the_rest_goes_on(s: &Stage, outside: &str) {
     s.create(plain_pod(outside, "plain")).await.unwrap();
     s.phase(outside, "plain", "Running").await;
-    for workload in ["deployment/coredns", "daemonset/cilium"] {
-        kubectl(&["rollout", "restart", "-n", "kube-system", workload]).await.success();
-    }
-    for workload in ["deployment/coredns", "daemonset/cilium"] {
-        kubectl(&["rollout", "status", "-n", "kube-system", workload, "--timeout=55s"]).await.success();
-    }
+    kubectl(&["rollout", "restart", "-n", "kube-system", "deployment/coredns"]).await.success();
+    kubectl(&["rollout", "status", "-n", "kube-system", "deployment/coredns", "--timeout=55s"]).await.success();
+    // As agents of the network and of the storage are.
+    let agent = format!("{}-agent", s.id);
+    let mut pod = plain_pod("kube-system", &agent);
+    pod["spec"]["hostNetwork"] = true.into();
+    pod["spec"]["hostPID"] = true.into();
+    pod["spec"]["containers"][0]["securityContext"] = json!({"privileged": true});
+    pod["spec"]["volumes"] = json!([{"name": "cni", "hostPath": {"path": "/etc/cni"}}, {"name": "kubelet", "hostPath": {"path": "/var/lib/kubelet"}}]);
+    s.create(pod).await.unwrap();
+    s.phase("kube-system", &agent, "Running").await;
 }
 
 /// Nothing opens: weights are mounted neither outside nor inside.
@@ -133,8 +138,8 @@ async fn the_certificate_has_expired() {
                 let encoded = kubectl(&["get", "secret", "-n", OURS, name, "-o", &path]).await.success();
                 String::from_utf8(base64::engine::general_purpose::STANDARD.decode(encoded).unwrap()).unwrap()
             };
-            let authority = part("weightlock-webhook-ca", "tls\\.crt").await;
-            let key = KeyPair::from_pem(&part("weightlock-webhook-ca", "tls\\.key").await).unwrap();
+            let authority = part("weightlock-webhook-ca", "ca\\.crt").await;
+            let key = KeyPair::from_pem(&part("weightlock-webhook-ca", "ca\\.key").await).unwrap();
             let issuer = Issuer::from_ca_cert_pem(&authority, key).unwrap();
             let own = KeyPair::generate().unwrap();
             let mut expired = CertificateParams::new(vec![format!("weightlock-webhook.{OURS}.svc")]).unwrap();
