@@ -5,6 +5,7 @@ mod claims;
 mod connections;
 mod delegation;
 mod devices;
+mod differential;
 mod facts;
 mod fixture;
 mod gpus;
