@@ -128,3 +128,49 @@ async fn deletion_of_an_environment_waits_for_its_weights() {
     })
     .await;
 }
+
+/// Where the cluster has the reports of OpenReports, what is found is in one for each object, as long as it is found.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn findings_are_reported_where_reports_are_served() {
+    scenario("reports", |s| async move {
+        // A stand-in for the definition of OpenReports.
+        let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        let version = json!({"name": "v1alpha1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}});
+        let name = "clusterreports.openreports.io";
+        s.create(json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": name},
+            "spec": {"group": "openreports.io", "scope": "Cluster", "versions": [version],
+                "names": {"plural": "clusterreports", "singular": "clusterreport", "kind": "ClusterReport", "listKind": "ClusterReportList"}},
+        }))
+        .await
+        .unwrap();
+        let (ns, _) = s.serving(&["vllm"], |env| env["spec"]["modes"]["admission"] = "Audit".into()).await;
+        let mut host = plain_pod(&ns, "host");
+        host["spec"]["hostNetwork"] = true.into();
+        s.create(host).await.unwrap();
+        s.create(model_server(&ns, "server", "vllm", "w")).await.unwrap();
+        s.phase(&ns, "host", "Running").await;
+        s.phase(&ns, "server", "Running").await;
+        let report = format!("weightlock-environment-{}", s.id);
+        let found = eventually("the report", SOON, || async {
+            let found = s.get("openreports.io/v1alpha1", "ClusterReport", None, &report).await.map_err(|e| e.to_string())?;
+            if found.data["summary"]["warn"] == 1 { Ok(found.data) } else { Err(found.data.to_string()) }
+        })
+        .await;
+        let result = &found["results"][0];
+        assert_eq!((&result["policy"], &result["result"]), (&json!("WL-201"), &json!("warn")), "{found}");
+        assert_eq!(result["resources"][0]["name"], "host", "{found}");
+        assert_eq!(found["scope"]["kind"], "WeightEnvironment", "{found}");
+        s.delete("v1", "Pod", Some(&ns), "host").await;
+        eventually("the report to go", SOON, || async {
+            match s.get("openreports.io/v1alpha1", "ClusterReport", None, &report).await {
+                Err(_) => Ok(()),
+                Ok(found) => Err(found.data.to_string()),
+            }
+        })
+        .await;
+        s.phase(&ns, "server", "Running").await;
+        s.delete("apiextensions.k8s.io/v1", "CustomResourceDefinition", None, name).await;
+    })
+    .await;
+}

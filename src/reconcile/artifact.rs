@@ -14,7 +14,7 @@ use super::{
     manifests::{self, Brought},
     members::name_some,
     observed::typed,
-    sealing, tampering,
+    reports, sealing, tampering,
     verification::{self, Holder},
 };
 use crate::{
@@ -56,7 +56,9 @@ pub async fn reconcile(context: &Context, name: &str) -> Result<Next, ReconcileE
     context.writer.patch_status(&current, &status).await?;
     let reference = events::reference(&current);
     verification::tell(context, &reference, &holders).await?;
-    elsewhere::tell(context, &reference, &elsewhere::found(&context.world, &artifact, &holders)).await?;
+    let elsewhere = elsewhere::found(&context.world, &artifact, &holders);
+    elsewhere::tell(context, &reference, &elsewhere).await?;
+    reports::keep(context, reference.clone(), &elsewhere::findings(&elsewhere)).await?;
     tampering::handle(context, &artifact, &reference, &holders).await?;
     match brought {
         Some(Brought { error: Some(error), .. }) => Err(error),

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     api::{Mode, Remediation},
     domain::{Operation, Request, Rule, User, World, admission, consumers, world::Environment},
+    render::report::Finding,
 };
 
 /// What was told of each pod, by its UID, or by that and what else it is about after a slash. Cheap to clone.
@@ -122,6 +123,20 @@ pub fn condition(environment: &Environment, refused: &[Refused<'_>]) -> Wanted {
             ),
         ),
     }
+}
+
+/// What is reported of them: each text is of one rule.
+pub fn findings(environment: &Environment, refused: &[Refused<'_>]) -> Vec<Finding> {
+    let enforced = environment.enforces_admission();
+    let mut findings = Vec::new();
+    for pod in refused {
+        let reference = events::pod_reference(pod.pod);
+        findings.extend(pod.texts.iter().filter_map(|text| {
+            let rule = id(text)?.to_string();
+            Some(Finding { pod: reference.clone(), rule, text: text.clone(), enforced })
+        }));
+    }
+    findings
 }
 
 /// Makes an event on each such pod, once for each text.

@@ -13,7 +13,8 @@ use super::{
     members::name_some,
     verification::Holder,
 };
-use crate::domain::{Membership, World, consumers, index_plan, world::Artifact};
+use crate::domain::{Membership, Rule, World, consumers, index_plan, world::Artifact};
+use crate::render::report::Finding;
 
 /// A pod that holds an artifact where it is not permitted.
 pub struct Elsewhere<'a> {
@@ -61,6 +62,18 @@ pub fn condition(elsewhere: &[Elsewhere<'_>]) -> Wanted {
 }
 
 const REMEDY: &str = "delete these pods; a static pod ends when its manifest is taken from the node, and whoever put it there is root on it.";
+
+/// What is reported of them.
+pub fn findings(elsewhere: &[Elsewhere<'_>]) -> Vec<Finding> {
+    let rule = Rule::NotPermittedHere.id();
+    let of = |found: &Elsewhere<'_>| Finding {
+        pod: events::pod_reference(found.pod),
+        rule: rule.to_string(),
+        text: format!("[{rule}] {}: {} Remedy: {REMEDY}", found.shown, found.fact),
+        enforced: true,
+    };
+    elsewhere.iter().map(of).collect()
+}
 
 /// Makes an event on each such pod and on the artifact, once.
 ///

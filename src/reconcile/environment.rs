@@ -13,9 +13,10 @@ use super::{
     audit, conditions,
     environment_status::{self, Findings},
     error::ReconcileError,
+    events,
     members::{self, Members},
     observed::typed,
-    scope,
+    reports, scope,
 };
 use crate::{
     api::{MemberStatus, Mode, WeightEnvironment, WeightEnvironmentStatus},
@@ -65,6 +66,7 @@ pub async fn reconcile(context: &Context, name: &str) -> Result<Next, ReconcileE
     let status = status(context, &current, &environment, &members, &policies, &left, &refused);
     context.writer.patch_status(&current, &status).await?;
     audit::tell(context, &environment, &refused).await?;
+    reports::keep(context, events::reference(&current), &audit::findings(&environment, &refused)).await?;
     let disrupting = audit::remedy(context, &environment, current.spec.remediation, &refused).await?;
     let waits = disrupting
         || !left.is_empty()

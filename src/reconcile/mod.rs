@@ -21,6 +21,7 @@ mod members;
 pub mod observed;
 pub mod policies;
 mod repair;
+mod reports;
 mod schedule;
 mod scope;
 mod sealing;

@@ -7,7 +7,7 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -42,11 +42,13 @@ use crate::{
         settings::{AUTHORITY_SECRET, SERVING_SECRET, Settings},
     },
     index::convert::grants,
-    render::{ENVIRONMENT_LABEL, MANAGED_BY},
+    render::{ENVIRONMENT_LABEL, MANAGED_BY, report::ClusterReport},
 };
 
 /// How long a failed watch waits before it is tried again.
 const PAUSE: Duration = Duration::from_secs(2);
+/// When it is looked again whether the cluster has a kind that it may not have.
+const NOT_SERVED: Duration = Duration::from_secs(20);
 
 /// Stores of what is watched. Cheap to clone.
 #[derive(Clone)]
@@ -60,6 +62,10 @@ pub struct Observed {
     /// Their bindings.
     bindings: [Store<DynamicObject>; 2],
     webhooks: Store<DynamicObject>,
+    /// ClusterReports of ours.
+    reports: Store<DynamicObject>,
+    /// Whether the cluster has such reports.
+    reports_served: Arc<AtomicBool>,
     /// Of these the metadata alone: their content may be large.
     manifests: Store<PartialObjectMeta<WeightManifest>>,
     manifest_maps: Store<PartialObjectMeta<ConfigMap>>,
@@ -113,6 +119,10 @@ impl Observed {
             bindings: store(erase::<ValidatingAdmissionPolicyBinding>(), ours.clone()),
             shards: store(erase::<WeightIndex>(), ours.clone()),
         };
+        let reports = StoreWriter::new(erase::<ClusterReport>());
+        let (report_store, reports_served) = (reports.as_reader(), Arc::new(AtomicBool::new(false)));
+        let events = watcher(Api::all_with(client.clone(), &erase::<ClusterReport>()), ours.clone());
+        watches.push(keep_if_served(reports, events, reports_served.clone(), changed.clone()).boxed());
         let manifests = StoreWriter::default();
         let manifest_maps = StoreWriter::default();
         let (manifest_store, map_store) = (manifests.as_reader(), manifest_maps.as_reader());
@@ -138,6 +148,8 @@ impl Observed {
             roles,
             bindings,
             webhooks,
+            reports: report_store,
+            reports_served,
             manifests: manifest_store,
             manifest_maps: map_store,
             ring,
@@ -240,6 +252,11 @@ impl Observed {
         named.filter(|(_, name)| name.starts_with(carrier::VOLUME)).collect()
     }
 
+    /// The ClusterReports of ours; `None`: the cluster has no such reports.
+    pub fn reports(&self) -> Option<&Store<DynamicObject>> {
+        self.reports_served.load(Ordering::Acquire).then_some(&self.reports)
+    }
+
     /// A validating webhook configuration of ours.
     pub fn validating_webhooks(&self, name: &str) -> Option<Arc<DynamicObject>> {
         self.webhooks.get(&ObjectRef::new_with(name, erase::<ValidatingWebhookConfiguration>()))
@@ -301,6 +318,32 @@ async fn keep<K>(
                 changed.send_modify(|version| *version += 1);
             }
             Err(error) => pause(&resource, &error).await,
+        }
+    }
+}
+
+/// The same for a kind that the cluster may not have, or whose reading may not be allowed: nothing waits for it.
+async fn keep_if_served(
+    mut writer: StoreWriter<DynamicObject>,
+    events: impl Stream<Item = Result<watcher::Event<DynamicObject>, watcher::Error>>,
+    served: Arc<AtomicBool>,
+    changed: Arc<watch::Sender<u64>>,
+) {
+    let mut events = std::pin::pin!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => {
+                writer.apply_watcher_event(&event);
+                if matches!(event, watcher::Event::InitDone) {
+                    served.store(true, Ordering::Release);
+                }
+                changed.send_modify(|version| *version += 1);
+            }
+            Err(error) => {
+                let missing = matches!(error, watcher::Error::InitialListFailed(_));
+                served.fetch_and(!missing, Ordering::AcqRel);
+                tokio::time::sleep(NOT_SERVED).await;
+            }
         }
     }
 }

@@ -81,7 +81,12 @@ impl Outcome {
     }
 }
 
-async fn write<K>(context: &Context, store: &Store<DynamicObject>, desired: &K) -> Result<Applied, ReconcileError>
+/// Applies an object unless the one in the store is what was applied before.
+pub(super) async fn write<K>(
+    context: &Context,
+    store: &Store<DynamicObject>,
+    desired: &K,
+) -> Result<Applied, ReconcileError>
 where
     K: Resource<DynamicType = ()> + Serialize,
 {

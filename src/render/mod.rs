@@ -3,6 +3,7 @@
 pub mod manifest;
 pub mod network;
 pub mod policies;
+pub mod report;
 pub mod webhook_configuration;
 
 use std::collections::BTreeMap;
