@@ -114,6 +114,11 @@ fn settings_of(arguments: &[String], own_namespace: &str) -> Option<Settings> {
             "--gpu-resource" => {
                 settings.gpu_resources.extend(value.split(',').filter(|name| !name.is_empty()).map(str::to_owned));
             }
+            "--gpu-runtime-class" => {
+                settings
+                    .gpu_runtime_classes
+                    .extend(value.split(',').filter(|name| !name.is_empty()).map(str::to_owned));
+            }
             "--gpu-pods-outside-environments" => {
                 settings.gpu_pods_outside = match value.to_ascii_lowercase().as_str() {
                     "allow" => GpuPodsOutside::Allow,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::world::GPU_RUNTIME_CLASSES;
 use crate::api::Mode;
 
 /// Name of the service account that the controller runs under, in the namespace of the installation.
@@ -26,6 +27,8 @@ pub struct Settings {
     pub verifier_image: String,
     /// Extended resources that count as a GPU, besides the built-in ones.
     pub gpu_resources: BTreeSet<String>,
+    /// Runtime classes that give a container GPUs without a request, besides those of vendors.
+    pub gpu_runtime_classes: BTreeSet<String>,
     /// GPU pods outside every environment.
     pub gpu_pods_outside: GpuPodsOutside,
     /// What becomes of pods that reach their node without being one of its agents: a warning, or a refusal.
@@ -86,6 +89,11 @@ impl std::fmt::Display for NodeAgent {
 }
 
 impl Settings {
+    /// Every runtime class that gives a container GPUs without a request.
+    pub fn gpu_classes(&self) -> impl Iterator<Item = &str> {
+        GPU_RUNTIME_CLASSES.into_iter().chain(self.gpu_runtime_classes.iter().map(String::as_str))
+    }
+
     /// User name of the controller.
     pub fn controller(&self) -> String {
         controller_of(&self.own_namespace)
@@ -119,6 +127,7 @@ impl Default for Settings {
         Self {
             verifier_image: "registry.invalid/weightlock/weightlock-verify:dev".into(),
             gpu_resources: BTreeSet::new(),
+            gpu_runtime_classes: BTreeSet::new(),
             gpu_pods_outside: GpuPodsOutside::Warn,
             node_access: Mode::Audit,
             node_agents: BTreeSet::new(),

@@ -49,6 +49,9 @@ pub struct InstallationArgs {
     /// An extended resource that counts as a GPU besides the built-in ones. May be repeated; commas separate in the variable.
     #[arg(long = "gpu-resource", env = "WEIGHTLOCK_GPU_RESOURCES", value_delimiter = ',')]
     pub gpu_resources: Vec<String>,
+    /// A runtime class that gives containers GPUs without a request, besides those of vendors. May be repeated; commas separate in the variable.
+    #[arg(long = "gpu-runtime-class", env = "WEIGHTLOCK_GPU_RUNTIME_CLASSES", value_delimiter = ',')]
+    pub gpu_runtime_classes: Vec<String>,
     /// What becomes of GPU pods outside every environment.
     #[arg(
         long,
@@ -116,6 +119,7 @@ impl InstallationArgs {
         Settings {
             verifier_image: self.verifier_image.clone(),
             gpu_resources: self.gpu_resources.iter().filter(|name| !name.is_empty()).cloned().collect(),
+            gpu_runtime_classes: self.gpu_runtime_classes.iter().filter(|name| !name.is_empty()).cloned().collect(),
             gpu_pods_outside: match self.gpu_pods_outside_environments {
                 OutsideRule::Allow => GpuPodsOutside::Allow,
                 OutsideRule::Warn => GpuPodsOutside::Warn,
@@ -159,6 +163,7 @@ mod tests {
             "weightlock",
             "--verifier-image=registry.example.com/verify@sha256:0",
             "--gpu-resource=example.com/npu",
+            "--gpu-runtime-class=fast",
             "--gpu-pods-outside-environments=Deny",
             "--node-access=Enforce",
             "--node-agent=monitoring/node-exporter",
@@ -169,6 +174,7 @@ mod tests {
         let settings = cli.installation.settings();
         assert_eq!(settings.verifier_image, "registry.example.com/verify@sha256:0");
         assert!(settings.gpu_resources.contains("example.com/npu"));
+        assert!(settings.gpu_classes().any(|class| class == "fast"));
         assert_eq!(settings.gpu_pods_outside, GpuPodsOutside::Deny);
         assert_eq!(settings.own_namespace, "wl");
         assert_eq!(settings.node_access, Mode::Enforce);

@@ -40,6 +40,9 @@ app.kubernetes.io/component: {{ .component }}
 {{- range .Values.gpuResources }}
 - --gpu-resource={{ . }}
 {{- end }}
+{{- range .Values.gpuRuntimeClasses }}
+- --gpu-runtime-class={{ . }}
+{{- end }}
 - --log-format={{ .Values.logFormat }}
 - --log={{ .Values.logLevel }}
 {{- end }}

@@ -57,7 +57,7 @@ impl<'a> Assessment<'a> {
         });
         let contents = contents.collect();
         let images = if world.registers_images() { images(world, &pod) } else { Vec::new() };
-        let gpu = gpu::asked(&pod, &world.settings.gpu_resources);
+        let gpu = gpu::asked(&pod, &world.settings);
         Ok(Self { world, namespace, pod, membership: world.membership(namespace), contents, images, gpu })
     }
 

@@ -8,8 +8,8 @@ use super::pod::{Container, Pod, object, text};
 use super::text::{Findings, quoted};
 use crate::domain::rules::Rule;
 use crate::domain::world::{
-    DEVICE_ANNOTATIONS, DEVICE_CLASS_RESOURCE, GPU_DEVICE_CLASSES, GPU_RESOURCES, GPU_RUNTIME_CLASSES, GPU_VARIABLES,
-    GpuPodsOutside, NO_DEVICES, World,
+    DEVICE_ANNOTATIONS, DEVICE_CLASS_RESOURCE, GPU_DEVICE_CLASSES, GPU_RESOURCES, GPU_VARIABLES, GpuPodsOutside,
+    NO_DEVICES, Settings, World,
 };
 
 /// Whether a resource is an accelerator.
@@ -21,13 +21,13 @@ pub(super) fn is_gpu(resource: &str, configured: &BTreeSet<String>) -> bool {
 
 /// What the pod asks for, as the fact of a violation: `container "x" asks for nvidia.com/gpu`. A way to a GPU that takes no
 /// request counts too, as far as the pod itself shows it.
-pub(super) fn asked(pod: &Pod<'_>, configured: &BTreeSet<String>) -> Option<String> {
+pub(super) fn asked(pod: &Pod<'_>, settings: &Settings) -> Option<String> {
     for container in &pod.containers {
         let Some(resources) = object(container.raw, "resources") else { continue };
         for list in ["limits", "requests"] {
             let Some(amounts) = object(resources, list) else { continue };
             for (resource, amount) in amounts {
-                if is_gpu(resource, configured) && !is_zero(amount) {
+                if is_gpu(resource, &settings.gpu_resources) && !is_zero(amount) {
                     return Some(format!(
                         "{} {} asks for {}",
                         container.kind.noun(),
@@ -38,11 +38,11 @@ pub(super) fn asked(pod: &Pod<'_>, configured: &BTreeSet<String>) -> Option<Stri
             }
         }
     }
-    without_request(pod)
+    without_request(pod, settings)
 }
 
 /// How the pod gets a GPU that the scheduler knows nothing of.
-fn without_request(pod: &Pod<'_>) -> Option<String> {
+fn without_request(pod: &Pod<'_>, settings: &Settings) -> Option<String> {
     for container in &pod.containers {
         let variables = container.raw.get("env").and_then(Value::as_array).into_iter().flatten();
         let mut given = variables.filter_map(|variable| gives(variable).then(|| variable["name"].as_str()).flatten());
@@ -54,7 +54,9 @@ fn without_request(pod: &Pod<'_>) -> Option<String> {
             ));
         }
     }
-    if let Some(class) = text(pod.spec, "runtimeClassName").filter(|class| GPU_RUNTIME_CLASSES.contains(class)) {
+    if let Some(class) =
+        text(pod.spec, "runtimeClassName").filter(|class| settings.gpu_classes().any(|name| name == *class))
+    {
         return Some(format!("the pod has runtimeClassName {}, which gives it GPUs without a request", quoted(class)));
     }
     let mut annotations = pod.annotations.into_iter().flatten();

@@ -4,8 +4,8 @@ use super::pods::PodRule;
 use super::{Check, cel, fallback, node, tag};
 use crate::domain::Rule;
 use crate::domain::world::{
-    DEVICE_ANNOTATIONS, DEVICE_CLASS_RESOURCE, GPU_DEVICE_CLASSES, GPU_RESOURCES, GPU_RUNTIME_CLASSES, GPU_VARIABLES,
-    GpuPodsOutside, NO_DEVICES, Settings,
+    DEVICE_ANNOTATIONS, DEVICE_CLASS_RESOURCE, GPU_DEVICE_CLASSES, GPU_RESOURCES, GPU_VARIABLES, GpuPodsOutside,
+    NO_DEVICES, Settings,
 };
 
 /// What becomes of GPUs outside every environment; `None`: nothing.
@@ -32,7 +32,7 @@ pub fn pods(settings: &Settings) -> PodRule {
     );
     let class = format!(
         "(has(object.spec.runtimeClassName) && object.spec.runtimeClassName in {})",
-        cel::literals(GPU_RUNTIME_CLASSES)
+        cel::literals(settings.gpu_classes())
     );
     let annotation = format!("k.startsWith({})", cel::literal(DEVICE_ANNOTATIONS));
     let mut variables = cel::membership();

@@ -67,6 +67,10 @@ fn wl_501_a_gpu_without_a_request_counts() {
     ] {
         passes(&admit(&world, "research", &pod));
     }
+    world.settings.gpu_runtime_classes.insert("runc".into());
+    let classed = set(ordinary("scratch"), "/spec/runtimeClassName", json!("runc"));
+    refused(&admit(&world, "research", &classed), &["WL-501"], "runtimeClassName \"runc\"");
+    world.settings.gpu_runtime_classes.clear();
     // In an environment such a pod reads registered artifacts only, like any other with a GPU.
     refused(
         &admit(&small(), "serving", &variable("NVIDIA_VISIBLE_DEVICES", json!("all"))),
