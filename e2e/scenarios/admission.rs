@@ -287,3 +287,36 @@ async fn claims_of_devices_in_use_are_warned_of() {
     })
     .await;
 }
+
+/// Kubernetes takes a claim for the volume that a pod made for itself by its name and its owner, which whoever may edit claims can
+/// write afterwards. A claim of weights is given to no pod.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_of_weights_is_given_to_no_pod() {
+    scenario("given", |s| async move {
+        let ns = s.namespace("in", &["vllm"]).await;
+        let weights = s.weights(&ns, "model-weights", &[("model.safetensors", b"x")]).await;
+        s.create(environment(&s.id, &ns, &["vllm"])).await.unwrap();
+        s.create(artifact(&s.id, &weights, &[&s.id])).await.unwrap();
+        s.condition("WeightEnvironment", &s.id, "Ready", "True").await;
+        s.condition("WeightArtifact", &s.id, "Ready", "True").await;
+        let mut thief = plain_pod(&ns, "model");
+        let template = json!({"accessModes": ["ReadWriteMany"], "storageClassName": "", "resources": {"requests": {"storage": "1Gi"}}});
+        thief["spec"]["volumes"] = json!([{"name": "weights", "ephemeral": {"volumeClaimTemplate": {"spec": template}}}]);
+        // Now that there is such a claim, the webhook sees what the pod would get.
+        assert_names(&s.refused(thief).await, "WL-102", &["model-weights"]);
+        let owner = |controller: bool| {
+            let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "model", "controller": controller,
+                "uid": "00000000-0000-4000-8000-000000000000"});
+            json!({"metadata": {"ownerReferences": [owner]}}).to_string()
+        };
+        let give = async |controller: bool| {
+            let patch = owner(controller);
+            kubectl(&["patch", "pvc", "-n", &ns, "model-weights", "--type=merge", "--dry-run=server", "-p", &patch]).await
+        };
+        assert_names(&give(true).await.failure(), "WL-112", &["model-weights", "given to Pod"]);
+        give(false).await.success();
+        s.create(model_server(&ns, "server", "vllm", "model-weights")).await.unwrap();
+        s.phase(&ns, "server", "Running").await;
+    })
+    .await;
+}

@@ -110,11 +110,13 @@ pub struct ClaimLocation {
 pub struct CsiLocation {
     /// Name of the driver.
     #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self.trim() == self").message("csi.driver has no spaces around it."))]
     #[x_kube(validation = Rule::new("!(self.trim().lowerAscii() in ['nfs.csi.k8s.io', 'smb.csi.k8s.io'])")
         .message("handles of nfs.csi.k8s.io and smb.csi.k8s.io are free text: name the claim (persistentVolumeClaim), or server and path (nfs)."))]
     pub driver: String,
     /// The driver's handle of the volume, or of a snapshot that was taken of it.
     #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("self.trim() == self").message("csi.volumeHandle has no spaces around it."))]
     pub volume_handle: String,
 }
 
@@ -123,6 +125,8 @@ pub struct CsiLocation {
 pub struct NfsLocation {
     /// Host name or address of the server.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("isIP(self) || (self.lowerAscii().matches('^[a-z0-9_-]+([.][a-z0-9_-]+)*[.]?$') && !self.lowerAscii().matches('(^|[.])([0-9]+|0x[0-9a-f]*)[.]?$'))")
+        .message("nfs.server is a host name, or an address in its usual form: others cannot be compared."))]
     pub server: String,
     /// Absolute path on the server.
     #[schemars(length(min = 1, max = 512))]

@@ -226,6 +226,34 @@ fn canonical_host(host: &str) -> String {
     }
 }
 
+/// That a server is spelled so that it can be compared: as an address in its usual form, or as a host name. What mounts it takes more:
+/// shortened, octal and hexadecimal addresses, and lists of which it takes the first.
+fn comparable_host(field: &str, server: &str) -> Result<(), String> {
+    let host = canonical_host(server);
+    let labels: Vec<&str> = host.split('.').collect();
+    let is_label =
+        |label: &&str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let is_number = |label: &str| {
+        label.bytes().all(|b| b.is_ascii_digit())
+            || label.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
+    };
+    let named = labels.iter().all(is_label) && !labels.last().is_some_and(|label| is_number(label));
+    if named || host.parse::<IpAddr>().is_ok() {
+        return Ok(());
+    }
+    Err(format!("{field} {server:?} is neither a host name nor an address in its usual form"))
+}
+
+/// The volume of an in-tree EBS source. What its translation takes besides (queries, fragments, escapes) cannot be compared.
+fn ebs_volume(id: &str) -> Option<&str> {
+    let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let volume = match id.strip_prefix("aws://") {
+        Some(rest) => rest.split_once('/').filter(|(zone, _)| plain(zone))?.1,
+        None => id,
+    };
+    volume.strip_prefix("vol-").filter(|rest| !rest.is_empty() && plain(rest)).map(|_| volume)
+}
+
 /// The volume sources that name storage outside the pod: fields of a PersistentVolume's spec or of a pod's volume.
 pub const STORAGE_SOURCES: &[&str] = &[
     "awsElasticBlockStore",
@@ -301,9 +329,7 @@ fn key_of(kind: &str, value: &Value) -> Result<BackendKey, String> {
         },
         "nfs" => {
             let (server, path) = (text("server")?, text("path")?);
-            if server.contains('/') {
-                return Err(format!("nfs.server {server:?} is no host name"));
-            }
+            comparable_host("nfs.server", &server)?;
             absolute(kind, &path)?;
             Ok(BackendKey::nfs(&server, &path))
         }
@@ -315,7 +341,11 @@ fn key_of(kind: &str, value: &Value) -> Result<BackendKey, String> {
         // The API server hands volumes of these two in-tree types to the CSI driver, under the same handle. EBS writes it
         // as `vol-…` or as `aws://zone/vol-…`.
         "awsElasticBlockStore" => {
-            Ok(BackendKey::csi("ebs.csi.aws.com", text("volumeID")?.rsplit('/').next().unwrap_or_default()))
+            let id = text("volumeID")?;
+            match ebs_volume(&id) {
+                Some(volume) => Ok(BackendKey::csi("ebs.csi.aws.com", volume)),
+                None => Err(format!("awsElasticBlockStore.volumeID {id:?} is neither vol-… nor aws://ZONE/vol-…")),
+            }
         }
         "cinder" => Ok(BackendKey::csi("cinder.csi.openstack.org", &text("volumeID")?)),
         "azureDisk" => key(text("diskURI")?.to_ascii_lowercase()),

@@ -43,7 +43,9 @@ fn a_driver_that_goes_by_attributes_is_known_by_them() {
     for (attributes, reason) in [
         (json!({"share": "/models"}), "csi.volumeAttributes.server is missing"),
         (json!({"server": "a", "Server": "b", "share": "/"}), "csi.volumeAttributes.server is given twice"),
-        (json!({"server": "a/b", "share": "/"}), "csi.volumeAttributes.server \"a/b\" is no host name"),
+        (json!({"server": "nas,x", "share": "/"}), "csi.volumeAttributes.server \"nas,x\" is neither a host name"),
+        (json!({"server": "10.7", "share": "/"}), "csi.volumeAttributes.server \"10.7\" is neither a host name"),
+        (json!({"server": "a/b", "share": "/"}), "csi.volumeAttributes.server \"a/b\" is neither a host name"),
     ] {
         let said = nfs(attributes).unwrap_err();
         assert!(said.starts_with(reason), "{said}");
@@ -162,6 +164,8 @@ fn references_of_images_have_one_spelling() {
         ("index.docker.io/models/orion", "docker.io/models/orion"),
         ("Registry.example.com/models/orion:v3", "registry.example.com/models/orion"),
         ("registry.example.com:443/models/orion", "registry.example.com/models/orion"),
+        ("registry.example.com:00443/models/orion", "registry.example.com/models/orion"),
+        ("registry.example.com:05000/models/orion", "registry.example.com:5000/models/orion"),
         ("registry.example.com:5000/models/orion:v3", "registry.example.com:5000/models/orion"),
         ("localhost/orion", "localhost/orion"),
         (" registry.example.com/orion:v3@sha256:1 ", "registry.example.com/orion"),

@@ -1,7 +1,8 @@
 //! The policies inside the API server, their parameters and their bindings.
 //!
 //! The API server watches policies, parameters and bindings apart. A binding that it sees before its parameter refuses
-//! all that the policy matches, so bindings are made after, and parameters are taken away before, a pause.
+//! all that the policy matches, so bindings are made after, and parameters are taken away before, a pause. And what moves from one
+//! shard to another is taken from the one only a pause after the other is bound: a shard without a binding protects nothing.
 
 use std::{
     collections::BTreeSet,
@@ -47,7 +48,7 @@ async fn bring_in_line(context: &Context, ring: &Ring) -> Result<Next, Reconcile
     for policy in &ring.policies {
         outcome.add(write(context, &observed.policies, policy).await?);
     }
-    for shard in &ring.shards {
+    for shard in ring.shards.iter().filter(|shard| is_missing(&observed.shards, *shard)) {
         outcome.add(write(context, &observed.shards, shard).await?);
     }
     if outcome.created {
@@ -55,6 +56,16 @@ async fn bring_in_line(context: &Context, ring: &Ring) -> Result<Next, Reconcile
     }
     for binding in &ring.bindings {
         outcome.add(write(context, &observed.bindings, binding).await?);
+    }
+    if outcome.created {
+        return Ok(Some(Instant::now() + SEEN));
+    }
+    for shard in &ring.shards {
+        outcome.add(write(context, &observed.shards, shard).await?);
+    }
+    let unwanted = names(&observed.bindings).iter().any(|name| !names_of(&ring.bindings).contains(name.as_str()));
+    if unwanted && outcome.updated {
+        return Ok(Some(Instant::now() + SEEN));
     }
     if remove::<ValidatingAdmissionPolicyBinding>(context, &observed.bindings, names_of(&ring.bindings)).await? {
         return Ok(Some(Instant::now() + SEEN));
@@ -68,6 +79,7 @@ async fn bring_in_line(context: &Context, ring: &Ring) -> Result<Next, Reconcile
 #[derive(Default)]
 struct Outcome {
     created: bool,
+    updated: bool,
     deferred: Next,
 }
 
@@ -76,7 +88,8 @@ impl Outcome {
         match applied {
             Applied::Created => self.created = true,
             Applied::Deferred(at) => self.deferred = Some(self.deferred.map_or(at, |other| other.min(at))),
-            Applied::Unchanged | Applied::Updated | Applied::Repaired => {}
+            Applied::Updated | Applied::Repaired => self.updated = true,
+            Applied::Unchanged => {}
         }
     }
 }
@@ -111,6 +124,10 @@ where
         any |= context.writer.delete::<K>(None, name).await?;
     }
     Ok(any)
+}
+
+fn is_missing<K: Resource>(store: &Store<DynamicObject>, object: &K) -> bool {
+    by_name(store, object.meta().name.as_deref().unwrap_or_default()).is_none()
 }
 
 fn names_of<K: Resource>(objects: &[K]) -> BTreeSet<&str> {

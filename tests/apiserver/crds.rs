@@ -235,6 +235,19 @@ const ARTIFACT_CASES: &[Case] = &[
         "spec: {locations: [{name: a, role: Cache, csi: {driver: nfs.CSI.k8s.io, volumeHandle: h}}]}",
         "handles of nfs.csi.k8s.io and smb.csi.k8s.io are free text",
     ),
+    refused(
+        "spec: {locations: [{name: a, role: Cache, csi: {driver: ' d', volumeHandle: h}}]}",
+        "csi.driver has no spaces around it",
+    ),
+    refused(
+        "spec: {locations: [{name: a, role: Cache, csi: {driver: d, volumeHandle: ' '}}]}",
+        "csi.volumeHandle has no spaces around it",
+    ),
+    refused(
+        "spec: {locations: [{name: a, role: Cache, nfs: {server: '10.7', path: /a}}]}",
+        "nfs.server is a host name",
+    ),
+    refused("spec: {locations: [{name: a, role: Cache, nfs: {server: x/y, path: /a}}]}", "nfs.server is a host name"),
     refused("spec: {locations: [{name: a, role: Cache, nfs: {server: s, path: models}}]}", "nfs.path is absolute"),
     refused("spec: {locations: [{name: a, role: Cache, nfs: {server: s, path: /a/../b}}]}", "nfs.path is absolute"),
     refused("spec: {locations: [{name: a, role: Other, hostPath: {path: /a}}]}", "Unsupported value: \"Other\""),

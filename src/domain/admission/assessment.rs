@@ -51,9 +51,10 @@ impl<'a> Assessment<'a> {
     /// What is malformed, as sentences.
     pub fn new(world: &'a World, namespace: &'a str, object: &'a serde_json::Value) -> Result<Self, Vec<String>> {
         let pod = Pod::read(object)?;
+        let name = object.pointer("/metadata/name").and_then(serde_json::Value::as_str).unwrap_or_default();
         let contents = pod.volumes.iter().map(|volume| match download::content(world, pod.annotations, volume) {
             Some(download) => vec![download],
-            None => volumes::contents(world, namespace, volume),
+            None => volumes::contents(world, namespace, name, volume),
         });
         let contents = contents.collect();
         let images = if world.registers_images() { images(world, &pod) } else { Vec::new() };

@@ -68,13 +68,16 @@ const CLONES: usize = 8;
 const BIND_FIRST: &str = "create the claim and let it bind first (volumeName, or a storage class that binds at once), then create the pod again.";
 
 /// What is behind a volume: one entry per source that it names.
-pub(super) fn contents<'a>(world: &'a World, namespace: &str, volume: &Volume<'_>) -> Vec<Content<'a>> {
+pub(super) fn contents<'a>(world: &'a World, namespace: &str, pod: &str, volume: &Volume<'_>) -> Vec<Content<'a>> {
     let mut found = Vec::new();
     for (field, source) in volume.raw {
         if field == "name" || source.is_null() {
             continue;
         }
-        found.push(content(world, namespace, field, source));
+        found.push(match field.as_str() {
+            "ephemeral" => own_claim(world, namespace, pod, volume, source),
+            _ => content(world, namespace, field, source),
+        });
     }
     if found.is_empty() {
         // The API server makes an emptyDir of a volume without a source.
@@ -95,7 +98,6 @@ fn content<'a>(world: &'a World, namespace: &str, field: &str, source: &Value) -
             ),
             _ => Content::Unresolved("persistentVolumeClaim.claimName is missing".into(), "name the claim.".into()),
         },
-        "ephemeral" => template(world, namespace, source),
         "csi" => inline_csi(world, source),
         known if backend::STORAGE_SOURCES.contains(&known) => {
             let mut only = Object::new();
@@ -136,6 +138,21 @@ fn inline_csi<'a>(world: &'a World, source: &Value) -> Content<'a> {
         format!("an inline CSI volume of driver {} does not tell what is in it", quoted(driver)),
         "mount it through a PersistentVolumeClaim.".into(),
     )
+}
+
+/// A claim that the pod makes for itself. One of that name that is there is what the pod gets, if its owner is the pod: whoever may
+/// edit claims can write that afterwards, so it counts if it leads to weights.
+fn own_claim<'a>(world: &'a World, namespace: &str, pod: &str, volume: &Volume<'_>, source: &Value) -> Content<'a> {
+    let name = ClaimName { namespace: namespace.into(), name: format!("{pod}-{}", volume.name) };
+    if !pod.is_empty() && world.claims.contains_key(&name) {
+        let there = claim(world, &name, &format!("PVC {}", quoted(&name.name)));
+        match &there {
+            Content::Clone(..) => return there,
+            Content::Storage { artifacts, .. } if !artifacts.is_empty() => return there,
+            _ => {}
+        }
+    }
+    template(world, namespace, source)
 }
 
 fn template<'a>(world: &'a World, namespace: &str, source: &Value) -> Content<'a> {

@@ -29,8 +29,16 @@ impl Reference {
             }
             _ => (HUB.to_owned(), name),
         };
-        let host = first.strip_suffix(":443").unwrap_or(&first);
-        let host = if host == "index.docker.io" { HUB } else { host };
+        let host = match first.rsplit_once(':') {
+            Some((host, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
+                match port.trim_start_matches('0') {
+                    "443" => host.to_owned(),
+                    port => format!("{host}:{port}"),
+                }
+            }
+            _ => first,
+        };
+        let host = if host == "index.docker.io" { HUB } else { host.as_str() };
         let path = match rest.rsplit_once(':') {
             Some((path, tag)) if !tag.contains('/') => path,
             _ => rest,

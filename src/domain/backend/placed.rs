@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{BackendKey, canonical_host, canonical_path};
+use super::{BackendKey, canonical_host, canonical_path, comparable_host};
 
 /// NFS by CSI: `server`, `share` and `subdir`.
 pub const NFS_DRIVER: &str = "nfs.csi.k8s.io";
@@ -22,9 +22,7 @@ pub(super) fn key_of(source: &Value) -> Option<Result<BackendKey, String>> {
 /// The same storage as an `nfs` volume of that server.
 fn nfs(source: &Value) -> Result<BackendKey, String> {
     let (server, share) = (required(source, "server")?, required(source, "share")?);
-    if server.contains('/') {
-        return Err(format!("csi.volumeAttributes.server {server:?} is no host name"));
-    }
+    comparable_host("csi.volumeAttributes.server", server)?;
     Ok(BackendKey::nfs(server, &format!("{share}/{}", subdirectory(source)?)))
 }
 
@@ -33,13 +31,23 @@ fn smb(source: &Value) -> Result<BackendKey, String> {
     let share = required(source, "source")?.to_lowercase().replace('\\', "/");
     let mut steps = share.split('/').filter(|step| !step.is_empty());
     let server = steps.next().ok_or_else(|| format!("csi.volumeAttributes.source {share:?} names no server"))?;
+    comparable_host("csi.volumeAttributes.source", server)?;
     let path = format!("{}/{}", steps.collect::<Vec<_>>().join("/"), subdirectory(source)?.to_lowercase());
     Ok(BackendKey(format!("v1:smb:{}:{}", canonical_host(server), canonical_path(&path))))
 }
 
-/// The directory within the share. Where the driver would write the names of objects into it, the share itself stands for it.
+/// The directory within the share. Where the driver would write the names of objects into it, the share itself stands for it, unless
+/// that leads out of it, or an inline volume says by itself what is written.
 fn subdirectory(source: &Value) -> Result<&str, String> {
-    Ok(attribute(source, "subdir")?.filter(|directory| !directory.contains("${")).unwrap_or_default())
+    let directory = attribute(source, "subdir")?.unwrap_or_default();
+    if !directory.contains("${") {
+        return Ok(directory);
+    }
+    let inline = source.get("volumeHandle").and_then(Value::as_str).is_none_or(str::is_empty);
+    if inline || directory.contains("..") {
+        return Err(format!("csi.volumeAttributes.subdir {directory:?} does not tell what is mounted"));
+    }
+    Ok("")
 }
 
 fn required<'a>(source: &'a Value, name: &str) -> Result<&'a str, String> {

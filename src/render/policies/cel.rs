@@ -53,9 +53,9 @@ pub fn nfs_host(raw: &str) -> String {
 
 /// Whether the host of an NFS server is spelled so that it cannot be compared here.
 pub fn unclear_nfs_host(raw: &str) -> String {
-    format!(
-        "({raw}.trim().endsWith('..') || {raw}.contains('%') || {raw}.contains('/') || {raw}.lowerAscii().contains('::ffff:'))"
-    )
+    // As `domain::backend::comparable_host`; `isIP` takes no address that is mapped.
+    let named = "h.matches('^[a-z0-9_-]+([.][a-z0-9_-]+)*$') && !h.matches('(^|[.])([0-9]+|0x[0-9a-f]*)$')";
+    format!("({})", bind("h", &nfs_host(raw), &format!("!isIP(h) && !({named})")))
 }
 
 /// A path key and the keys of all directories above it. CEL has no slices: what `split` leaves as its last part is cut off.

@@ -34,14 +34,14 @@ use crate::domain::world::Settings;
 /// What every name of ours begins with.
 pub const PREFIX: &str = "weightlock-";
 
-/// The objects of ring 1. Written in the order of the fields, deleted in the opposite one: a binding that is seen before
+/// The objects of ring 1. Made in the order of the fields, deleted in the opposite one: a binding that is seen before
 /// its parameter refuses all that it matches.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ring {
     /// The policies. They do nothing before they are bound, but the API server begins to watch the parameters.
     pub policies: Vec<ValidatingAdmissionPolicy>,
-    /// The shards of the index, the last first: when the number of shards doubles, keys move to later shards, and are
-    /// in both for a moment rather than in neither.
+    /// The shards of the index, the last first: when the number of shards doubles, keys move to later shards, which are made and
+    /// bound before the others are written, so that a key is in both for a moment rather than in neither.
     pub shards: Vec<WeightIndex>,
     /// The bindings, those that protect the parameters first.
     pub bindings: Vec<ValidatingAdmissionPolicyBinding>,

@@ -17,7 +17,11 @@ pub fn keys(v: &str) -> String {
 
 /// `CONDITION ? BEGINNING OF THE KEYS THAT IT MAY BE : ` for each driver, where it is spelled so that it cannot be compared.
 pub fn unclear(v: &str) -> String {
-    let spelled = |host: &str| format!("({} || {})", cel::unclear_nfs_host(host), cel::unclear_path("directory"));
+    let written = format!(
+        "(size(subdir) == 1 && subdir[0].contains('${{') && (subdir[0].contains('..') || !has({v}.csi.volumeHandle) || {v}.csi.volumeHandle == ''))"
+    );
+    let spelled =
+        |host: &str| format!("({} || {} || {written})", cel::unclear_nfs_host(host), cel::unclear_path("directory"));
     each(
         v,
         &format!("{GIVEN} && !{} ? '' : 'v1:nfs:'", spelled("server[0]")),

@@ -80,8 +80,11 @@ pub fn unclear(v: &str) -> String {
         placed::unclear(v),
         placed::is_placed(v)
     );
+    let ebs = format!(
+        "has({v}.awsElasticBlockStore) && !{v}.awsElasticBlockStore.volumeID.matches('^(aws://[A-Za-z0-9-]*/)?vol-[A-Za-z0-9-]+$') ? 'v1:csi:ebs.csi.aws.com:' : "
+    );
     let opaque: String = OPAQUE.iter().map(|(kind, key)| format!("has({v}.{kind}) ? 'v1:{key}:' : ")).collect();
-    format!("({}{}{nfs}{inline}{opaque}'')", host("hostPath"), host("local"))
+    format!("({}{}{nfs}{ebs}{inline}{opaque}'')", host("hostPath"), host("local"))
 }
 
 /// The keys of `params.spec.keys` that the source is and that are not permitted.

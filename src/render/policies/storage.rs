@@ -108,6 +108,23 @@ fn claim_violations() -> Vec<(String, String)> {
     violations
 }
 
+/// A claim that a pod controls is the volume that it made for itself (ephemeral), by its name, however it came to be: of such volumes
+/// nobody looks at what the pod mounts. So no claim that leads to registered storage is given to a pod.
+fn given() -> String {
+    let lists = [("claims", "request.namespace + '/' + variables.name"), ("volumes", "object.spec.volumeName")];
+    let lists = lists.map(|(table, key)| {
+        let entry = format!("params.spec.{table}[{key}]");
+        let there = if table == "volumes" { "has(object.spec.volumeName) && " } else { "" };
+        format!(
+            "(variables.given && !variables.audit && {there}({key}) in params.spec.{table} ? [{} + 'PersistentVolumeClaim \"' + variables.name + '\" leads to ' + {} + ' and is given to Pod \"' + variables.owners[0].name + '\" as a volume that it made for itself. Remedy: leave out the owner, and name the claim in the pod' + {}] : [])",
+            tag(Rule::RegisteredStorageElsewhere),
+            cel::artifact(&entry),
+            cel::ask(&entry)
+        )
+    });
+    lists.join(" + ")
+}
+
 /// CEL of the namespace of the data source of a claim, which may be another than the claim's.
 const SOURCE_NAMESPACE: &str = "(has(object.spec.dataSourceRef.namespace) && object.spec.dataSourceRef.namespace != '' ? object.spec.dataSourceRef.namespace : request.namespace)";
 
@@ -121,7 +138,17 @@ pub fn claims() -> Policy {
             cel::literals(FIELDS)
         ),
     ));
-    variables.push(("name", "has(object.metadata.name) ? object.metadata.name : object.metadata.generateName".into()));
+    variables.extend([
+        ("name", "has(object.metadata.name) ? object.metadata.name : object.metadata.generateName".to_string()),
+        (
+            "owners",
+            "(has(object.metadata.ownerReferences) ? object.metadata.ownerReferences : []).filter(o, o.kind == 'Pod' && has(o.controller) && o.controller && variables.name.startsWith(o.name + '-'))".into(),
+        ),
+        (
+            "given",
+            "size(variables.owners) > 0 && (variables.asked || !has(oldObject.metadata.ownerReferences) || object.metadata.ownerReferences != oldObject.metadata.ownerReferences)".into(),
+        ),
+    ]);
     let lists: Vec<String> = claim_violations()
         .into_iter()
         .map(|(condition, text)| {
@@ -138,9 +165,12 @@ pub fn claims() -> Policy {
         rules: vec![rule("", &["v1"], &["persistentvolumeclaims"], &["CREATE", "UPDATE"])],
         scope: Namespaces::Except(vec![]),
         variables,
-        gate: Some(FIELDS.map(|field| format!("has(object.spec.{field})")).join(" || ")),
+        gate: Some(format!(
+            "has(object.metadata.ownerReferences) || {}",
+            FIELDS.map(|field| format!("has(object.spec.{field})")).join(" || ")
+        )),
         checks: vec![Check {
-            violations: format!("!variables.asked ? [] : {}", lists.join(" + ")),
+            violations: format!("(!variables.asked ? [] : {}) + {}", lists.join(" + "), given()),
             unless: None,
             fallback: fallback(
                 Rule::RegisteredStorageElsewhere,

@@ -1,8 +1,35 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::fixture::{claim, fixture};
 use super::{assert_accepted, assert_refused};
 use crate::harness;
+
+#[tokio::test]
+async fn a_claim_that_leads_to_weights_is_given_to_no_pod() {
+    let (client, f) = (harness::client().await, fixture().await);
+    let owner = |pod: &str, controller: bool| json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": "00000000-0000-4000-8000-000000000000", "controller": controller}]}});
+    let made = |namespace: &str, fields: Value, pod: &str| {
+        let mut claim = claim(namespace, fields);
+        json_patch::merge(&mut claim, &owner(pod, true));
+        claim["metadata"]["name"] = "model-weights".into();
+        claim
+    };
+    // Where it is permitted, too: the pod would mount it as nobody in particular, and unverified.
+    let named = json!({"volumeName": f.volume()});
+    assert_refused(
+        &harness::try_create(&client, &made(&f.inside, named.clone(), "model")).await,
+        &["[WL-112]", "given to Pod \"model\" as a volume that it made for itself. Remedy: leave out the owner"],
+    );
+    assert_accepted(&harness::try_create(&client, &made(&f.inside, named, "other")).await);
+    assert_accepted(&harness::try_create(&client, &made(&f.inside, json!({}), "model")).await);
+    // Afterwards.
+    let before = &f.before.claim;
+    let pod = before["metadata"]["name"].as_str().unwrap().split_once('-').unwrap().0.to_string();
+    let adopted = harness::merge(&client, before, &owner(&pod, true)).await;
+    assert_refused(&adopted, &["[WL-112]", "leads to WeightArtifact \"orion\" and is given to Pod"]);
+    assert_accepted(&harness::merge(&client, before, &owner(&pod, false)).await);
+    assert_accepted(&harness::merge(&client, before, &json!({"metadata": {"ownerReferences": null}})).await);
+}
 
 #[tokio::test]
 async fn a_claim_asks_for_registered_storage_only_where_it_is_permitted() {
