@@ -168,7 +168,7 @@ mod tests {
         world.volumes.insert("pv".into(), Volume { key: Ok(key), claim: Some(claim.clone()) });
         world
             .claims
-            .insert(claim, Claim { uid: "c".into(), volume: Some("pv".into()), bound: true, data_source: None });
+            .insert(claim, Claim { uid: "c".into(), volume: Some("pv".into()), bound: true, ..Claim::default() });
         world
     }
 

@@ -140,6 +140,13 @@ impl World {
         ClaimStorage::Volume { volume, key }
     }
 
+    /// Whether a claim is bound for good: claim and volume say so of each other, and neither is about to go.
+    pub fn is_bound(&self, name: &ClaimName) -> bool {
+        let Some(claim) = self.claims.get(name).filter(|claim| claim.bound && !claim.deleting) else { return false };
+        let volume = claim.volume.as_ref().and_then(|volume| self.volumes.get(volume));
+        volume.is_some_and(|volume| volume.claim.as_ref() == Some(name))
+    }
+
     /// The keys of an artifact, per location: the pinned one, and the one its source leads to now where that is another
     /// (the bytes are at the first, and someone holds them to be at the second). An error only where there is neither.
     /// Then its aliases.

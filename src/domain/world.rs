@@ -307,6 +307,10 @@ pub struct Claim {
     pub bound: bool,
     /// Names what it is to be filled from (`dataSource`, `dataSourceRef`), as `kind namespace/name`.
     pub data_source: Option<DataSource>,
+    /// UID of what controls it; of a claim that was made for a generic ephemeral volume that is the pod.
+    pub controller: Option<String>,
+    /// Whether it is being deleted.
+    pub deleting: bool,
 }
 
 /// What a claim is to be filled from.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use kube::ResourceExt;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
@@ -294,6 +295,12 @@ pub fn claim(object: &DynamicObject) -> (ClaimName, Claim) {
         volume: text(data, "/spec/volumeName"),
         bound: text(data, "/status/phase").as_deref() == Some("Bound"),
         data_source,
+        controller: object
+            .owner_references()
+            .iter()
+            .find(|owner| owner.controller == Some(true))
+            .map(|o| o.uid.clone()),
+        deleting: object.metadata.deletion_timestamp.is_some(),
     };
     (name, claim)
 }

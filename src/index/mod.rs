@@ -7,6 +7,7 @@
 pub(crate) mod convert;
 mod duration;
 mod fold;
+mod fresh;
 mod offline;
 pub mod quantity;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+pub use fresh::{Fresh, FreshError};
 pub use offline::{IndexError, from_objects, snapshot};
 
 use crate::domain::World;

@@ -96,7 +96,9 @@ fn refusal(world: &World, environment: &Environment, namespace: &str, name: &str
     );
     let warnings = if environment.enforces_admission() { vec![] } else { decision.warnings };
     let violations = decision.violations.iter().map(ToString::to_string);
-    violations.chain(warnings.into_iter().filter(|text| id(text).is_some())).collect()
+    let texts = violations.chain(warnings.into_iter().filter(|text| id(text).is_some()));
+    // What a pod that was placed has mounted is looked at itself.
+    texts.filter(|text| id(text) != Some(Rule::PlacedUnbound.id())).collect()
 }
 
 /// The id of the rule that a text is of; some warnings are of none.

@@ -12,22 +12,25 @@ use crate::render::policies::pod_statuses;
 /// The label by which namespaces are selected.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
+/// What has to be asked about a pod: when it is created, and when it is placed on a node.
+const ASKED: [&str; 2] = ["pods", "pods/binding"];
+
 /// The namespaces of `candidates` in which no pod starts unless the webhook allowed it, by a validating webhook
-/// configuration: a webhook for pods that fails closed and whose selector takes the namespace.
+/// configuration: for each of [`ASKED`] a webhook that fails closed and whose selector takes the namespace.
 pub fn enforced<'a>(configuration: &Value, candidates: impl IntoIterator<Item = &'a str>) -> BTreeSet<&'a str> {
     let webhooks: Vec<&Value> = configuration
         .get("webhooks")
         .and_then(Value::as_array)
         .into_iter()
         .flatten()
-        .filter(|webhook| webhook.get("failurePolicy").and_then(Value::as_str) == Some("Fail") && takes_pods(webhook))
+        .filter(|webhook| webhook.get("failurePolicy").and_then(Value::as_str) == Some("Fail"))
         .collect();
-    candidates
-        .into_iter()
-        .filter(|namespace| {
-            webhooks.iter().any(|webhook| selects(webhook.get("namespaceSelector").unwrap_or(&Value::Null), namespace))
+    let is_asked = |resource: &str, namespace: &str| {
+        webhooks.iter().any(|webhook| {
+            takes(webhook, resource) && selects(webhook.get("namespaceSelector").unwrap_or(&Value::Null), namespace)
         })
-        .collect()
+    };
+    candidates.into_iter().filter(|namespace| ASKED.iter().all(|resource| is_asked(resource, namespace))).collect()
 }
 
 /// Since when, at the earliest, only its node says what the containers of a pod of the namespace did: policy and binding
@@ -40,10 +43,10 @@ pub fn protected(ring: &Ring, namespace: &str) -> Option<Time> {
     selects(selector, namespace).then_some(made)
 }
 
-fn takes_pods(webhook: &Value) -> bool {
+fn takes(webhook: &Value, asked: &str) -> bool {
     let rules = webhook.get("rules").and_then(Value::as_array);
     rules.into_iter().flatten().any(|rule| {
-        list(rule, "resources").any(|resource| resource == "pods")
+        list(rule, "resources").any(|resource| resource == asked)
             && list(rule, "operations").any(|operation| operation == "CREATE" || operation == "*")
     })
 }
@@ -78,9 +81,12 @@ mod tests {
 
     use super::*;
 
-    fn configuration(policy: &str, resource: &str, selector: Value) -> Value {
-        json!({"webhooks": [{"failurePolicy": policy, "namespaceSelector": selector,
-            "rules": [{"operations": ["CREATE"], "resources": [resource]}]}]})
+    fn configuration(policy: &str, resources: &[&str], selector: Value) -> Value {
+        let webhook = |resource: &&str| {
+            json!({"failurePolicy": policy, "namespaceSelector": selector,
+                "rules": [{"operations": ["CREATE"], "resources": [resource]}]})
+        };
+        json!({"webhooks": resources.iter().map(webhook).collect::<Vec<_>>()})
     }
 
     fn is_in(values: &[&str]) -> Value {
@@ -89,20 +95,22 @@ mod tests {
 
     #[test]
     fn only_namespaces_that_the_selector_takes_are_enforced() {
-        let configuration = configuration("Fail", "pods", is_in(&["a", "b"]));
+        let configuration = configuration("Fail", &ASKED, is_in(&["a", "b"]));
         assert_eq!(enforced(&configuration, ["a", "c"]), BTreeSet::from(["a"]));
     }
 
     #[test]
     fn a_webhook_that_fails_open_or_is_not_for_pods_enforces_nothing() {
-        assert!(enforced(&configuration("Ignore", "pods", is_in(&["a"])), ["a"]).is_empty());
-        assert!(enforced(&configuration("Fail", "jobs", is_in(&["a"])), ["a"]).is_empty());
+        assert!(enforced(&configuration("Ignore", &ASKED, is_in(&["a"])), ["a"]).is_empty());
+        for part in [&["jobs"], &["pods"], &["pods/binding"]] {
+            assert!(enforced(&configuration("Fail", part, is_in(&["a"])), ["a"]).is_empty(), "{part:?}");
+        }
         assert!(enforced(&Value::Null, ["a"]).is_empty());
     }
 
     #[test]
     fn a_selector_on_a_label_that_others_can_set_enforces_nothing() {
         let selector = json!({"matchLabels": {"weights": "yes"}});
-        assert!(enforced(&configuration("Fail", "pods", selector), ["a"]).is_empty());
+        assert!(enforced(&configuration("Fail", &ASKED, selector), ["a"]).is_empty());
     }
 }

@@ -26,10 +26,14 @@ pub const TIMEOUT_SECONDS: i32 = 5;
 pub const MUTATE: &str = "/mutate";
 /// Path of the validating webhook.
 pub const VALIDATE: &str = "/validate";
+/// Path of the webhook that is asked when a pod is placed on a node.
+pub const BIND: &str = "/bind";
 /// Path of the mutating webhook for namespaces in Audit mode: what cannot be decided is allowed with a warning.
 pub const AUDIT_MUTATE: &str = "/audit/mutate";
 /// Path of the validating webhook for namespaces in Audit mode.
 pub const AUDIT_VALIDATE: &str = "/audit/validate";
+/// Path of the webhook that is asked when a pod is placed on a node, for namespaces in Audit mode.
+pub const AUDIT_BIND: &str = "/audit/bind";
 /// Path of the webhook that warns the authors of workloads.
 pub const FORETELL: &str = "/foretell";
 
@@ -93,21 +97,27 @@ pub fn validating(scope: &WebhookScope, target: &Target<'_>) -> ValidatingWebhoo
         rule(&["CONNECT"], &["pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "services/proxy"]),
     ];
     let policies: Vec<_> = POLICIES.iter().map(|(group, resource)| written(group, &[resource])).collect();
+    // Both ways to write one. It says nothing of the pod that is placed, so that there is nothing to spare it by.
+    let bindings = vec![rule(&["CREATE"], &["pods/binding", "bindings"])];
     // One for each kind of object, so that each has conditions of its own.
-    let kinds = [("pods", pods, conditions()), ("network", policies, policy_conditions(target.namespace))];
+    let kinds = [
+        ("pods", pods, Some(conditions()), [VALIDATE, AUDIT_VALIDATE]),
+        ("bindings", bindings, None, [BIND, AUDIT_BIND]),
+        ("network", policies, Some(policy_conditions(target.namespace)), [VALIDATE, AUDIT_VALIDATE]),
+    ];
     let mut webhooks = Vec::new();
-    for (infix, path, namespaces, failure_policy) in
-        [("", VALIDATE, &scope.enforced, "Fail"), (".audit", AUDIT_VALIDATE, &scope.audited, "Ignore")]
+    for (infix, audit, namespaces, failure_policy) in
+        [("", false, &scope.enforced, "Fail"), (".audit", true, &scope.audited, "Ignore")]
     {
         if namespaces.is_empty() {
             continue;
         }
-        webhooks.extend(kinds.iter().map(|(name, rules, conditions)| ValidatingWebhook {
+        webhooks.extend(kinds.iter().map(|(name, rules, conditions, paths)| ValidatingWebhook {
             name: format!("{name}{infix}.weightlock.dev"),
-            client_config: client_config(target, path),
+            client_config: client_config(target, paths[usize::from(audit)]),
             rules: Some(rules.clone()),
             namespace_selector: Some(selector(namespaces)),
-            match_conditions: Some(conditions.clone()),
+            match_conditions: conditions.clone(),
             failure_policy: Some(failure_policy.to_owned()),
             match_policy: Some("Equivalent".to_owned()),
             side_effects: "None".to_owned(),
@@ -291,7 +301,7 @@ mod tests {
         let audited = scope(&[], &["research"]);
         let policies: Vec<_> =
             validating(&audited, &TARGET).webhooks.unwrap().into_iter().map(|w| w.failure_policy.unwrap()).collect();
-        assert_eq!(policies, ["Ignore"; 3]);
+        assert_eq!(policies, ["Ignore"; 4]);
     }
 
     #[test]

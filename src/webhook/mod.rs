@@ -3,6 +3,7 @@
 //! Where nothing can be decided the answer is a denial. Only for namespaces of environments in Audit mode, which have
 //! paths of their own, it is a warning.
 
+mod case;
 pub mod metrics;
 pub mod review;
 pub mod router;
@@ -10,6 +11,8 @@ pub mod server;
 pub mod tls;
 mod warnings;
 
+#[cfg(test)]
+mod binding_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -23,7 +26,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use crate::domain::world::Settings;
-use crate::index::{Index, Scope};
+use crate::index::{Fresh, Index, Scope};
 use crate::runtime::Process;
 
 /// How often the certificate files are read.
@@ -79,8 +82,9 @@ pub async fn run(process: &Process, settings: Settings, args: &WebhookArgs) -> R
     let certificates = Arc::new(tls::Certificates::new(&args.tls_dir, metrics.certificate_expiry.clone()));
     let tls = certificates.server_config()?;
     let listener = listen(args.listen).await?;
-    let state =
-        router::WebhookState::new(index.clone(), router::Decider::default(), router::Limits::default(), metrics);
+    let fresh = Fresh::new(process.client.clone());
+    let (decider, limits) = (router::Decider::default(), router::Limits::default());
+    let state = router::WebhookState::new(index.clone(), fresh, decider, limits, metrics);
     let router = router::leaving(router::router(Arc::new(state)), process.shutdown.clone());
 
     let background = tokio::spawn(futures::future::join3(

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::warnings;
+use crate::domain::admission::BINDING;
 use crate::domain::{Decision, Operation, Request, User};
 
 const API_VERSION: &str = "admission.k8s.io/v1";
@@ -85,10 +86,10 @@ impl Outline {
     }
 }
 
-/// A connection to a pod speaks of the pod, not of its options.
+/// A connection to a pod speaks of the pod, not of its options, and what binds it to a node does, too.
 fn kind_of(resource: &str) -> Option<&'static str> {
     match resource {
-        "pods" => Some("Pod"),
+        "pods" | "bindings" => Some("Pod"),
         "services" => Some("Service"),
         _ => None,
     }
@@ -176,6 +177,12 @@ impl Review {
             return Err(undecidable("request.resource is missing.".into()));
         }
         Ok(Self { uid: raw.uid.clone(), operation, raw })
+    }
+
+    /// The request to place a pod on a node, as the rules see it, with the pod that it makes.
+    pub fn placement<'a>(&'a self, placed: &'a Value) -> Request<'a> {
+        let subresource = Some(BINDING);
+        Request { resource: "pods", subresource, object: Some(placed), ..self.request() }
     }
 
     /// The request as the rules see it.

@@ -17,15 +17,18 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant as Deadline, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::case::Case;
 use super::metrics::WebhookMetrics;
 use super::review::{self, About, Review, ReviewError};
 use super::warnings;
 use crate::domain::admission::{self, Shaped};
 use crate::domain::rules::Rule;
 use crate::domain::{Decision, Request, Violation, World};
-use crate::index::Index;
+use crate::index::{Fresh, Index};
 
-pub use crate::render::webhook_configuration::{AUDIT_MUTATE, AUDIT_VALIDATE, FORETELL, MUTATE, VALIDATE};
+pub use crate::render::webhook_configuration::{
+    AUDIT_BIND, AUDIT_MUTATE, AUDIT_VALIDATE, BIND, FORETELL, MUTATE, VALIDATE,
+};
 
 /// Size of the largest body that is read, in bytes: an object and its former self at the API server's limit of 3 MiB each.
 pub const BODY_LIMIT: usize = 8 << 20;
@@ -33,6 +36,7 @@ pub const BODY_LIMIT: usize = 8 << 20;
 /// What the router decides with.
 pub struct WebhookState {
     index: Index,
+    fresh: Fresh,
     decider: Decider,
     deadline: Duration,
     permits: Arc<Semaphore>,
@@ -73,10 +77,10 @@ impl Default for Limits {
 }
 
 impl WebhookState {
-    /// State of a router that decides on the world of an index.
-    pub fn new(index: Index, decider: Decider, limits: Limits, metrics: WebhookMetrics) -> Self {
+    /// State of a router that decides on the world of an index, and on pods that are placed by what is read then.
+    pub fn new(index: Index, fresh: Fresh, decider: Decider, limits: Limits, metrics: WebhookMetrics) -> Self {
         let permits = Arc::new(Semaphore::new(limits.concurrency));
-        Self { index, decider, deadline: limits.deadline, permits, metrics }
+        Self { index, fresh, decider, deadline: limits.deadline, permits, metrics }
     }
 }
 
@@ -84,6 +88,7 @@ impl WebhookState {
 enum Webhook {
     Mutate,
     Validate,
+    Bind,
     Foretell,
 }
 
@@ -98,6 +103,7 @@ impl Endpoint {
         match self.webhook {
             Webhook::Mutate => "mutate",
             Webhook::Validate => "validate",
+            Webhook::Bind => "bind",
             Webhook::Foretell => "foretell",
         }
     }
@@ -109,8 +115,10 @@ pub fn router(state: Arc<WebhookState>) -> Router {
     for (path, webhook, audit) in [
         (MUTATE, Webhook::Mutate, false),
         (VALIDATE, Webhook::Validate, false),
+        (BIND, Webhook::Bind, false),
         (AUDIT_MUTATE, Webhook::Mutate, true),
         (AUDIT_VALIDATE, Webhook::Validate, true),
+        (AUDIT_BIND, Webhook::Bind, true),
         (FORETELL, Webhook::Foretell, true),
     ] {
         let endpoint = Endpoint { webhook, audit };
@@ -192,12 +200,22 @@ async fn admit(state: &Arc<WebhookState>, endpoint: Endpoint, body: Body, permit
         Err(error) => return plain("failed", StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     };
     let review = Arc::new(review);
+    // What is read has half of the time; then there is enough left to decide, and to say why it could not be.
+    let reading = Case::read(state.index.world(), &state.fresh, Arc::clone(&review), endpoint.webhook == Webhook::Bind);
+    let case = match timeout_at(Deadline::now() + state.deadline / 2, reading).await {
+        Ok(Ok(case)) => case,
+        Ok(Err(why)) => return undecided(state, endpoint, &review.uid, &review.about(), unread(why)),
+        Err(_) => {
+            let why = "the API server did not answer in time".to_owned();
+            return undecided(state, endpoint, &review.uid, &review.about(), unread(why));
+        }
+    };
     let deciding = {
-        let (state, review) = (Arc::clone(state), Arc::clone(&review));
+        let state = Arc::clone(state);
         spawn_blocking(move || {
             // Held until the thread is free again, even where nobody waits for it any more.
             let _permit = permit;
-            decide(&state, endpoint, &review)
+            decide(&state, endpoint, &case)
         })
     };
     match timeout_at(deadline, deciding).await {
@@ -216,9 +234,20 @@ async fn admit(state: &Arc<WebhookState>, endpoint: Endpoint, body: Body, permit
     }
 }
 
-fn decide(state: &WebhookState, endpoint: Endpoint, review: &Review) -> Outcome {
-    let world = state.index.world();
-    let request = review.request();
+/// What is said where the objects that a decision rests on cannot be read.
+fn unread(why: String) -> Violation {
+    Violation {
+        rule: Rule::NotSynced,
+        fact: format!("a pod is placed on a node only after its claims were read again, and {why}."),
+        remedy:
+            "none is needed at first: the scheduler tries again by itself; if it stays so, look at the logs of the \
+                 webhook's pods (docs/recovery.md)."
+                .into(),
+    }
+}
+
+fn decide(state: &WebhookState, endpoint: Endpoint, case: &Case) -> Outcome {
+    let (world, review, request) = (&case.world, &case.review, case.request());
     if !world.unsynced.is_empty() {
         let kinds: Vec<&str> = world.unsynced.iter().copied().collect();
         let violation = Violation {
@@ -232,14 +261,14 @@ fn decide(state: &WebhookState, endpoint: Endpoint, review: &Review) -> Outcome 
     }
     match endpoint.webhook {
         Webhook::Mutate => {
-            let shaped = (state.decider.shape)(&world, &request);
+            let shaped = (state.decider.shape)(world, &request);
             match (request.object, shaped.object) {
                 (Some(from), Some(to)) => reply("patched", &review::patch(&review.uid, from, &to, &shaped.warnings)),
                 _ => reply("allowed", &review::allow(&review.uid, &shaped.warnings)),
             }
         }
-        Webhook::Validate => {
-            let decision = (state.decider.decide)(&world, &request);
+        Webhook::Validate | Webhook::Bind => {
+            let decision = (state.decider.decide)(world, &request);
             for rule in decision.warnings.iter().filter_map(|w| warnings::rule_of(w)) {
                 state.metrics.rule(rule, "warned");
             }
@@ -250,7 +279,7 @@ fn decide(state: &WebhookState, endpoint: Endpoint, review: &Review) -> Outcome 
             deny(state, "denied", &review.uid, &review.about(), &decision)
         }
         Webhook::Foretell => {
-            let told = request.object.map(|object| (state.decider.foretell)(&world, object, request.namespace));
+            let told = request.object.map(|object| (state.decider.foretell)(world, object, request.namespace));
             let told = told.unwrap_or_default();
             for rule in told.iter().filter_map(|text| warnings::rule_of(text)) {
                 state.metrics.rule(rule, "foretold");

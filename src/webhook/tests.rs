@@ -10,12 +10,13 @@ use base64::Engine;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
+use super::binding_tests::cluster_of;
 use super::metrics::WebhookMetrics;
 use super::router::{AUDIT_VALIDATE, BODY_LIMIT, Decider, FORETELL, Limits, MUTATE, VALIDATE, WebhookState, router};
 use crate::domain::admission::Shaped;
 use crate::domain::rules::Rule;
 use crate::domain::{Decision, Violation, World};
-use crate::index::Index;
+use crate::index::{Fresh, Index};
 
 /// A decision on a pod named `held` has begun, and may end.
 static ENTERED: AtomicBool = AtomicBool::new(false);
@@ -69,7 +70,9 @@ fn decider() -> Decider {
 
 fn state_of(world: World, limits: Limits) -> (axum::Router, WebhookMetrics) {
     let metrics = WebhookMetrics::default();
-    let state = WebhookState::new(Index::fixed(world), decider(), limits, metrics.clone());
+    // None of these reads anything.
+    let fresh = Fresh::new(cluster_of(vec![], Duration::ZERO));
+    let state = WebhookState::new(Index::fixed(world), fresh, decider(), limits, metrics.clone());
     (router(Arc::new(state)), metrics)
 }
 
@@ -82,7 +85,7 @@ fn pod_review(name: &str, object: Value) -> Vec<u8> {
     .into_bytes()
 }
 
-async fn post(router: &axum::Router, path: &str, body: impl Into<Body>) -> (StatusCode, Value) {
+pub async fn post(router: &axum::Router, path: &str, body: impl Into<Body>) -> (StatusCode, Value) {
     let request = HttpRequest::post(path).header("content-type", "application/json").body(body.into()).unwrap();
     let response = router.clone().oneshot(request).await.unwrap();
     let status = response.status();

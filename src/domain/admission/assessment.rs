@@ -21,6 +21,8 @@ pub(super) struct Assessment<'a> {
     pub images: Vec<WeightImage<'a>>,
     /// What it asks for, if it asks for a GPU.
     pub gpu: Option<String>,
+    /// Whether it was decided when it was created, and is placed on a node now.
+    pub waited: bool,
 }
 
 /// The image of a container that is weights.
@@ -51,15 +53,23 @@ impl<'a> Assessment<'a> {
     /// What is malformed, as sentences.
     pub fn new(world: &'a World, namespace: &'a str, object: &'a serde_json::Value) -> Result<Self, Vec<String>> {
         let pod = Pod::read(object)?;
-        let name = object.pointer("/metadata/name").and_then(serde_json::Value::as_str).unwrap_or_default();
         let contents = pod.volumes.iter().map(|volume| match download::content(world, pod.annotations, volume) {
             Some(download) => vec![download],
-            None => volumes::contents(world, namespace, name, volume),
+            None => volumes::contents(world, namespace, &pod, volume),
         });
         let contents = contents.collect();
         let images = if world.registers_images() { images(world, &pod) } else { Vec::new() };
         let gpu = gpu::asked(&pod, &world.settings);
-        Ok(Self { world, namespace, pod, membership: world.membership(namespace), contents, images, gpu })
+        Ok(Self {
+            world,
+            namespace,
+            pod,
+            membership: world.membership(namespace),
+            contents,
+            images,
+            gpu,
+            waited: false,
+        })
     }
 
     /// The environment whose rules hold here.

@@ -7,6 +7,7 @@
 mod assessment;
 mod devices;
 mod download;
+mod earlier;
 mod foresight;
 mod gpu;
 mod hardening;
@@ -14,6 +15,7 @@ mod identity;
 mod images;
 mod node_access;
 mod opening;
+mod placement;
 mod pod;
 mod running;
 mod sealing;
@@ -42,11 +44,12 @@ use assessment::Assessment;
 use shape::Aspects;
 use text::Findings;
 
+pub use earlier::reverifies;
 pub use foresight::{foresee, foretell};
+pub use placement::{BINDING, claims, placed, places};
 pub use sealing::{keys_mounted, writes};
 pub use shape::EGRESS_BANDWIDTH;
 pub use text::denial_text;
-pub use verification::reverifies;
 pub use verifier::{REVERIFIER, VERIFIER};
 
 /// What [`shape`] makes of an object.
@@ -60,8 +63,9 @@ pub struct Shaped {
 
 /// Decides on a request. Never panics; what cannot be decided is not allowed.
 ///
-/// Decided are pods (creation, update, connections), connections to services, what claims and volumes bind, claims of
-/// devices, and policies that open the network. Requests about anything else concern no rule.
+/// Decided are pods (creation, placement, update, connections), connections to services, what claims and volumes bind,
+/// claims of devices, and policies that open the network. Requests about anything else concern no rule. The object of a
+/// request to place a pod (`pods/binding`) is the pod, as [`placed`] makes it.
 pub fn decide(world: &World, request: &Request<'_>) -> Decision {
     let mut findings = Findings::default();
     if request.operation == Operation::Delete {
@@ -90,7 +94,10 @@ pub fn decide(world: &World, request: &Request<'_>) -> Decision {
     }
     match (request.resource, request.operation) {
         ("pods", Operation::Create) if request.subresource.is_none() => {
-            synced(world, &mut findings, |f| create(world, request, f))
+            synced(world, &mut findings, |f| create(world, request, false, f))
+        }
+        ("pods", Operation::Create) if request.subresource == Some(BINDING) => {
+            synced(world, &mut findings, |f| create(world, request, true, f))
         }
         ("pods", Operation::Update) => {
             synced(world, &mut findings, |f| in_environment(world, request, f, running::update))
@@ -158,12 +165,14 @@ fn in_environment(
     }
 }
 
-fn create(world: &World, request: &Request<'_>, findings: &mut Findings) {
+/// A pod that is created, or that waited since it was and is placed on a node.
+fn create(world: &World, request: &Request<'_>, waited: bool, findings: &mut Findings) {
     let Some(object) = request.object else {
         malformed(vec!["the request to create a pod lacks the object".into()], findings);
         return;
     };
-    let assessment = match Assessment::new(world, request.namespace, object) {
+    let assess = |pod| Assessment::new(world, request.namespace, pod).map(|found| Assessment { waited, ..found });
+    let assessment = match assess(object) {
         Ok(assessment) => assessment,
         Err(problems) => {
             malformed(problems, findings);
@@ -177,12 +186,16 @@ fn create(world: &World, request: &Request<'_>, findings: &mut Findings) {
     };
     if environment.modes.admission == Mode::Enforce {
         inside(&assessment, findings);
+        if waited {
+            // Its author read them when it was created; a scheduler does not.
+            findings.forget_warnings();
+        }
         return;
     }
     // Audit changes nothing, so what is judged is the pod that Enforce would have made of it.
     let aspects = Aspects { hardening: true, ..Aspects::of(environment) };
     let shaped = shape::apply(&assessment, object, aspects);
-    match Assessment::new(world, request.namespace, &shaped) {
+    match assess(&shaped) {
         Ok(assessment) => inside(&assessment, findings),
         Err(problems) => malformed(problems, findings),
     }
@@ -200,6 +213,7 @@ fn inside(assessment: &Assessment<'_>, findings: &mut Findings) {
     images::ids(assessment, findings);
     identity::incidents(assessment, findings);
     identity::volumes(assessment, findings);
+    placement::bound(assessment, findings);
     let weights = assessment.holds_weights();
     if weights || assessment.gpu.is_some() || gpu::may_bring_one(&assessment.pod) {
         identity::neighbours(assessment, findings);

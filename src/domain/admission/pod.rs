@@ -7,6 +7,10 @@ pub(super) type Object = Map<String, Value>;
 
 /// A view of a pod. Fields that the rules depend on were seen to be of the right type.
 pub(super) struct Pod<'a> {
+    /// Its name; empty while it is to be generated.
+    pub name: &'a str,
+    /// Its UID; empty while it has none.
+    pub uid: &'a str,
     /// The pod's spec.
     pub spec: &'a Object,
     /// Annotations.
@@ -133,6 +137,11 @@ impl<'a> Pod<'a> {
         text(self.spec, "serviceAccountName").or_else(|| text(self.spec, "serviceAccount")).unwrap_or("default")
     }
 
+    /// The node that it is placed on.
+    pub fn node(&self) -> Option<&'a str> {
+        text(self.spec, "nodeName")
+    }
+
     /// The security context of the pod.
     pub fn security(&self) -> Option<&'a Object> {
         object(self.spec, "securityContext")
@@ -245,7 +254,7 @@ impl Reader {
         for field in ["hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"] {
             self.flag(spec, "spec", field);
         }
-        for field in ["serviceAccountName", "serviceAccount"] {
+        for field in ["serviceAccountName", "serviceAccount", "nodeName"] {
             self.text(spec, "spec", field, false);
         }
         self.security(spec, "spec");
@@ -266,7 +275,8 @@ impl Reader {
             volumes.push(Volume { name: self.text(raw, &path, "name", true), raw });
         }
         self.list(spec, "spec", "resourceClaims");
-        Some(Pod { spec, annotations, containers, volumes })
+        let named = |field: &str| metadata.and_then(|metadata| text(metadata, field)).unwrap_or_default();
+        Some(Pod { name: named("name"), uid: named("uid"), spec, annotations, containers, volumes })
     }
 
     fn container<'a>(&mut self, path: &str, raw: &'a Object, kind: Kind) -> Container<'a> {

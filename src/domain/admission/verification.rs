@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::assessment::Assessment;
+use super::earlier;
 use super::identity;
-use super::pod::{Container, Kind, Object};
+use super::pod::{Container, Kind};
 use super::sealing;
 use super::shape::{EGRESS_BANDWIDTH, bandwidth};
 use super::text::{Findings, quoted};
 use super::verifier::{self, REVERIFIER, VERIFIER};
 use crate::domain::carrier;
 use crate::domain::rules::Rule;
-use crate::domain::world::{Effort, Reverify, World};
+use crate::domain::world::Effort;
 
 const LEAVE_OUT: &str =
     "leave the container weightlock-verify out: Weightlock injects it. Exclude it from whatever changes it.";
@@ -42,7 +43,7 @@ pub(super) fn verifier(assessment: &Assessment<'_>, findings: &mut Findings) {
     let position = inits.iter().position(|c| c.name == VERIFIER);
     let differing = position
         .and_then(|index| inits.get(index))
-        .map(|actual| verifier::differences(assessment, actual, &verifier::render(assessment, &plan)))
+        .map(|actual| earlier::differences(assessment, actual, verifier::render(assessment, &plan)))
         .unwrap_or_default();
     if !(expected && assessment.verifies()) {
         if position.is_some() && (!expected || !differing.is_empty()) {
@@ -93,7 +94,7 @@ pub(super) fn verifier(assessment: &Assessment<'_>, findings: &mut Findings) {
 }
 
 /// The volumes that have the name of the one with manifests.
-fn carriers(assessment: &Assessment<'_>) -> impl Iterator<Item = Value> {
+pub(super) fn carriers(assessment: &Assessment<'_>) -> impl Iterator<Item = Value> {
     let named = assessment.pod.volumes.iter().filter(|volume| volume.name == carrier::VOLUME);
     named.map(|volume| Value::Object(volume.raw.clone()))
 }
@@ -184,7 +185,7 @@ fn again(
         None => "is missing".to_owned(),
         Some(_) if position < verifier => "runs ahead of weightlock-verify".to_owned(),
         Some(sidecar) => {
-            let differing = verifier::differences(assessment, sidecar, &verifier::render_again(assessment, plan, how));
+            let differing = earlier::differences(assessment, sidecar, verifier::render_again(assessment, plan, how));
             if differing.is_empty() {
                 return;
             }
@@ -196,44 +197,6 @@ fn again(
         format!("the sidecar container {REVERIFIER}, with which environment {:?} verifies weights while pods run, {problem}.", environment.name),
         format!("leave the container {REVERIFIER} out: Weightlock injects it. Exclude it from whatever changes it."),
     );
-}
-
-/// Whether the verifier of a pod and the sidecar that verifies again are the ones that Weightlock injects. The interval,
-/// the rate and the version of the image may be those of another day.
-pub fn reverifies(world: &World, namespace: &str, pod: &Value) -> bool {
-    const FREE: usize = 4;
-    let Ok(assessment) = Assessment::new(world, namespace, pod) else { return false };
-    let plan = verifier::plan(&assessment);
-    let sidecar = assessment.pod.containers.iter().find(|c| c.kind == Kind::Sidecar && c.name == REVERIFIER);
-    let verifier = assessment.pod.containers.iter().find(|c| c.kind == Kind::Init && c.name == VERIFIER);
-    let (Some(sidecar), Some(verifier), false) = (sidecar, verifier, plan.is_empty()) else { return false };
-    let how = Reverify { every_seconds: 0, max_bytes_per_second: 0, cpu: String::new(), memory: String::new() };
-    let mut expected = verifier::render_again(&assessment, &plan, &how);
-    let given = sidecar.raw.get("args").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    if let Some(Value::Array(args)) = expected.get_mut("args")
-        && let (Some(theirs), Some(ours)) = (given.get(..FREE), args.get_mut(..FREE))
-        && theirs.iter().zip(ours.iter()).step_by(2).all(|(theirs, ours)| theirs == ours)
-    {
-        ours.clone_from_slice(theirs);
-    }
-    let as_rendered = |container: &Container<'_>, mut expected: Object| {
-        if repository(container.image) == repository(&world.settings.verifier_image) {
-            expected.insert("image".into(), container.image.into());
-        }
-        verifier::differences(&assessment, container, &expected).is_empty()
-    };
-    as_rendered(sidecar, expected)
-        && as_rendered(verifier, verifier::render(&assessment, &plan))
-        && carriers(&assessment).next() == verifier::render_volume(&plan)
-}
-
-/// An image without its tag and digest.
-fn repository(image: &str) -> &str {
-    let image = image.split('@').next().unwrap_or(image);
-    match image.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => name,
-        _ => image,
-    }
 }
 
 /// How weights are mounted: read-only, as files, without propagation.

@@ -14,10 +14,13 @@
 //!   WaitForFirstConsumer works. It is refused while there is an unclaimed volume of registered storage that is permitted
 //!   in the namespace, since it could be bound to that. Where it is not permitted, the policies inside the API server
 //!   refuse the binding. What is declared after the pod was admitted is found by the watch.
+//!
+//! When the pod is placed on a node all of them are bound, and it is decided again by what they are then: see [`placement`].
 
 use serde_json::{Value, json};
 
-use super::pod::{Object, Volume, object, text};
+use super::placement;
+use super::pod::{Object, Pod, Volume, object, text};
 use super::text::quoted;
 use crate::domain::backend::{self, BackendKey};
 use crate::domain::lookup::ClaimStorage;
@@ -68,7 +71,7 @@ const CLONES: usize = 8;
 const BIND_FIRST: &str = "create the claim and let it bind first (volumeName, or a storage class that binds at once), then create the pod again.";
 
 /// What is behind a volume: one entry per source that it names.
-pub(super) fn contents<'a>(world: &'a World, namespace: &str, pod: &str, volume: &Volume<'_>) -> Vec<Content<'a>> {
+pub(super) fn contents<'a>(world: &'a World, namespace: &str, pod: &Pod<'_>, volume: &Volume<'_>) -> Vec<Content<'a>> {
     let mut found = Vec::new();
     for (field, source) in volume.raw {
         if field == "name" || source.is_null() {
@@ -140,19 +143,25 @@ fn inline_csi<'a>(world: &'a World, source: &Value) -> Content<'a> {
     )
 }
 
-/// A claim that the pod makes for itself. One of that name that is there is what the pod gets, if its owner is the pod: whoever may
-/// edit claims can write that afterwards, so it counts if it leads to weights.
-fn own_claim<'a>(world: &'a World, namespace: &str, pod: &str, volume: &Volume<'_>, source: &Value) -> Content<'a> {
-    let name = ClaimName { namespace: namespace.into(), name: format!("{pod}-{}", volume.name) };
-    if !pod.is_empty() && world.claims.contains_key(&name) {
-        let there = claim(world, &name, &format!("PVC {}", quoted(&name.name)));
-        match &there {
-            Content::Clone(..) => return there,
-            Content::Storage { artifacts, .. } if !artifacts.is_empty() => return there,
-            _ => {}
+/// A claim that the pod makes for itself. One of that name that is there may be another than the template says: it is what a pod gets
+/// that was placed. Before, whoever may edit claims can give it to the pod, so it counts if it leads to weights.
+fn own_claim<'a>(
+    world: &'a World,
+    namespace: &str,
+    pod: &Pod<'_>,
+    volume: &Volume<'_>,
+    source: &Value,
+) -> Content<'a> {
+    let made = placement::claim_of(namespace, pod, volume).filter(|made| world.claims.contains_key(made));
+    let there = made.map(|made| claim(world, &made, &format!("PVC {}", quoted(&made.name))));
+    match there {
+        Some(there) if pod.node().is_some() => there,
+        Some(there @ Content::Clone(..)) => there,
+        Some(Content::Storage { via, key, artifacts }) if !artifacts.is_empty() => {
+            Content::Storage { via, key, artifacts }
         }
+        _ => template(world, namespace, source),
     }
-    template(world, namespace, source)
 }
 
 fn template<'a>(world: &'a World, namespace: &str, source: &Value) -> Content<'a> {

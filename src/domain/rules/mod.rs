@@ -30,6 +30,10 @@ pub enum Rule {
     NodeStorage,
     /// The node itself is reached by a pod that is none of its agents.
     NodeAccess,
+    /// A pod is placed on a node before its claims are bound.
+    PlacedUnbound,
+    /// The protection of a claim that is in use is taken away.
+    ProtectionRemoved,
     /// A persistent volume that is no registered artifact.
     UnregisteredRead,
     /// A persistent volume that can be written to.
@@ -198,6 +202,8 @@ const ALL: &[Rule] = &[
     Rule::NodeAccess,
     Rule::ImageById,
     Rule::ImageNotPinned,
+    Rule::PlacedUnbound,
+    Rule::ProtectionRemoved,
     Rule::UnregisteredRead,
     Rule::PersistentWrite,
     Rule::HostNamespace,

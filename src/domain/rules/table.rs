@@ -24,6 +24,8 @@ pub(super) fn describe(rule: Rule) -> &'static Description {
         Rule::NodeAccess => &volumes::NODE_ACCESS,
         Rule::ImageById => &volumes::IMAGE_BY_ID,
         Rule::ImageNotPinned => &volumes::IMAGE_NOT_PINNED,
+        Rule::PlacedUnbound => &volumes::PLACED_UNBOUND,
+        Rule::ProtectionRemoved => &volumes::PROTECTION_REMOVED,
         Rule::UnregisteredRead => &volumes::UNREGISTERED_READ,
         Rule::PersistentWrite => &volumes::PERSISTENT_WRITE,
         Rule::HostNamespace => &pods::HOST_NAMESPACE,

@@ -10,6 +10,7 @@ mod delegation;
 mod devices;
 mod gpus;
 mod images;
+mod in_use;
 mod mounts;
 mod node;
 mod placed;
@@ -88,6 +89,7 @@ fn all(settings: &Settings, enforced: Vec<String>, registered: bool) -> Vec<Poli
     all.extend(devices::gpus(settings));
     all.extend(publication::all(&enforced));
     all.extend(protection::network_policies(settings, &enforced));
+    all.extend(in_use::claims(enforced.clone()));
     all.extend(connections::statuses(enforced));
     all
 }

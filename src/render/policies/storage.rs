@@ -162,7 +162,11 @@ pub fn claims() -> Policy {
         name: "claims",
         parameter: Parameter::EveryShard(IndexPart::Claims),
         actions: &["Deny"],
-        rules: vec![rule("", &["v1"], &["persistentvolumeclaims"], &["CREATE", "UPDATE"])],
+        // Owners can be written with the status, too.
+        rules: vec![
+            rule("", &["v1"], &["persistentvolumeclaims"], &["CREATE", "UPDATE"]),
+            rule("", &["v1"], &["persistentvolumeclaims/status"], &["UPDATE"]),
+        ],
         scope: Namespaces::Except(vec![]),
         variables,
         gate: Some(format!(

@@ -94,3 +94,49 @@ async fn a_claim_from_before_can_still_be_written() {
     assert_accepted(&harness::merge(&client, &open, &bind("some-other-volume")).await);
     harness::delete(&client, &open).await;
 }
+
+/// By its finalizer the cluster keeps a claim that a placed pod uses, and by its controller it knows the pod of a claim that
+/// was made for one.
+#[tokio::test]
+async fn only_the_cluster_takes_the_protection_of_a_claim_away() {
+    let (client, f) = (harness::client().await, fixture().await);
+    let protection = harness::somebody("system:serviceaccount:kube-system:pvc-protection-controller", &[]).await;
+    // Of a kind that is not served, so that nobody looks whether it is there.
+    let owner = |uid: &str| json!({"apiVersion": "example.com/v1", "kind": "Maker", "name": "p", "uid": uid, "controller": true});
+    let make = async |namespace: &str| {
+        let mut made = claim(namespace, json!({}));
+        made["metadata"]["finalizers"] = json!(["kubernetes.io/pvc-protection", "example.com/mine"]);
+        made["metadata"]["ownerReferences"] = json!([owner("u-1")]);
+        harness::create(&client, &made).await.expect("a claim")
+    };
+    let inside = make(&f.inside).await;
+    let finalizers = |list: Value| json!({"metadata": {"finalizers": list}});
+    let owners = |list: Value| json!({"metadata": {"ownerReferences": list}});
+    for list in [json!(null), json!([]), json!(["example.com/mine"])] {
+        assert_refused(
+            &harness::merge(&client, &inside, &finalizers(list)).await,
+            &["[WL-118]", "loses the finalizer kubernetes.io/pvc-protection", "Remedy: Delete the pods"],
+        );
+    }
+    let said = harness::merge_subresource(&client, &inside, "status", &finalizers(json!(null))).await;
+    assert_refused(&said, &["[WL-118]", "loses the finalizer"]);
+    for list in [json!(null), json!([owner("u-2")])] {
+        assert_refused(
+            &harness::merge(&client, &inside, &owners(list)).await,
+            &["[WL-118]", "loses its controller", "Remedy: "],
+        );
+    }
+    // All else is free, and so is the cluster itself.
+    assert_accepted(&harness::merge(&client, &inside, &json!({"metadata": {"labels": {"a": "b"}}})).await);
+    let protected = finalizers(json!(["kubernetes.io/pvc-protection"]));
+    assert_accepted(&harness::merge(&client, &inside, &protected).await);
+    assert_accepted(&harness::merge(&protection, &inside, &finalizers(json!(null))).await);
+    assert_accepted(&harness::merge(&protection, &inside, &owners(json!(null))).await);
+    harness::delete(&client, &inside).await;
+    for namespace in [&f.outside, &f.audit] {
+        let elsewhere = make(namespace).await;
+        assert_accepted(&harness::merge(&client, &elsewhere, &finalizers(json!(null))).await);
+        assert_accepted(&harness::merge(&client, &elsewhere, &owners(json!(null))).await);
+        harness::delete(&client, &elsewhere).await;
+    }
+}

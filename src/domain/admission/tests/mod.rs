@@ -15,6 +15,7 @@ mod images;
 mod modes;
 mod node_access;
 mod opening;
+mod placement;
 mod properties;
 mod running;
 mod sealing;
@@ -35,6 +36,7 @@ fn every_rule_has_its_test() {
         include_str!("images.rs"),
         include_str!("modes.rs"),
         include_str!("opening.rs"),
+        include_str!("placement.rs"),
         include_str!("running.rs"),
         include_str!("sealing.rs"),
         include_str!("verification.rs"),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::support::*;
 use crate::api::Mode;
-use crate::domain::admission::{EGRESS_BANDWIDTH, decide, denial_text, shape};
+use crate::domain::admission::{BINDING, EGRESS_BANDWIDTH, decide, denial_text, placed, shape};
 use crate::domain::decision::Decision;
 use crate::domain::request::Operation;
 use crate::domain::world::World;
@@ -176,6 +176,9 @@ proptest! {
                 let _ = shape(&world, &request);
             }
         }
+        // As a pod that a binding places, and as the binding.
+        let pod = placed(object.clone(), &old);
+        let _ = decide(&world, &request(Operation::Create, "pods", Some(BINDING), namespace, Some(&pod), None));
         // As a part of a pod that is otherwise sound.
         for pointer in ["/spec/volumes/0", "/spec/containers/0", "/spec/initContainers", "/spec/containers/0/securityContext", "/metadata"] {
             let pod = set(server("orion"), pointer, object.clone());
@@ -187,6 +190,16 @@ proptest! {
     fn shaping_is_idempotent(world in any_world(), pod in any_pod()) {
         let once = shaped(&world, "serving", &pod);
         prop_assert_eq!(shaped(&world, "serving", &once), once);
+    }
+
+    #[test]
+    fn placing_takes_no_rule_back(world in any_world(), pod in any_pod()) {
+        let created = judge(&world, "serving", &pod);
+        let pod = placed(pod, &json!({"target": {"name": "n1"}}));
+        let bound = decide(&world, &request(Operation::Create, "pods", Some(BINDING), "serving", Some(&pod), None));
+        for id in ids(&created) {
+            prop_assert!(ids(&bound).contains(&id), "{} is gone: {:?}", id, bound.violations);
+        }
     }
 
     #[test]

@@ -134,7 +134,7 @@ pub fn trainer() -> Value {
 pub fn bind(world: &mut World, namespace: &str, name: &str, volume: &str, handle: &str) {
     world.claims.insert(
         claim(namespace, name),
-        Claim { uid: format!("uid-{name}"), volume: Some(volume.into()), bound: true, data_source: None },
+        Claim { uid: format!("uid-{name}"), volume: Some(volume.into()), bound: true, ..Claim::default() },
     );
     world.volumes.insert(
         volume.into(),

@@ -122,6 +122,26 @@ pub const IMAGE_NOT_PINNED: Description = Description {
     aspect: Aspect::Admission,
 };
 
+pub const PLACED_UNBOUND: Description = Description {
+    id: "WL-117",
+    title: "A pod is placed before its claims are bound",
+    summary: "A pod is created with spec.nodeName, or bound to a node (pods/binding), while a claim of it is not bound, is being deleted, or, for a generic ephemeral volume, was not made for it. Admission is asked about a pod when it is created and when it is placed, and not again after that, so what the claim would be bound to later nobody would decide. The scheduler of Kubernetes binds claims first.",
+    remedy: "Leave out nodeName and let the scheduler place the pod, or let the claim bind first.",
+    example: "spec.nodeName in a pod with a generic ephemeral volume",
+    rings: WEBHOOK,
+    aspect: Aspect::Admission,
+};
+
+pub const PROTECTION_REMOVED: Description = Description {
+    id: "WL-118",
+    title: "The protection of a claim in use is taken away",
+    summary: "A claim of an environment loses the finalizer kubernetes.io/pvc-protection, or its controller, by somebody else than the cluster's own controllers. By these the cluster keeps a claim that a placed pod uses from being deleted; without them it could be made again as weights under a pod that was decided before.",
+    remedy: "Delete the pods that use the claim, then the claim: the cluster removes the finalizer itself.",
+    example: "kubectl patch pvc scratch -p '{\"metadata\":{\"finalizers\":null}}'",
+    rings: &[Ring::ApiServer],
+    aspect: Aspect::Admission,
+};
+
 pub const UNREGISTERED_READ: Description = Description {
     id: "WL-120",
     title: "Unregistered volume",
