@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use weightlock::api::{Mode, Modes, VolumeRules, WeightIndexSpec};
-use weightlock::domain::admission::{VERIFIER, decide, shape};
+use weightlock::domain::admission::{BINDING, VERIFIER, decide, placed, shape};
 use weightlock::domain::backend::{self, BackendKey};
 use weightlock::domain::index_plan;
 use weightlock::domain::webhook_scope::webhook_scope;
@@ -18,7 +18,7 @@ use weightlock::domain::{Operation, Request, User};
 use weightlock::render::policies;
 use weightlock::render::webhook_configuration::{Target, validating};
 
-use crate::cluster::{Cluster, Name, Ns, ORION, Pod, Source, Stored, Vol};
+use crate::cluster::{Cluster, Name, Ns, ORION, POD, Pod, Source, Stored, TEMPLATED, Vol};
 use crate::ring1::{Asked, POLICIES, Scope, of_policy, of_webhook};
 
 /// Somebody who may write all that the model lets somebody write.
@@ -26,16 +26,26 @@ pub const TENANT: &str = "mallory";
 /// The part of the cluster that binds and provisions.
 pub const CONTROLLER: &str = "system:kube-controller-manager";
 
+/// A pod that the webhook takes.
+#[derive(Clone)]
+pub struct Admitted {
+    /// Whether the verifier is in it.
+    pub verified: bool,
+    /// The pod with what was added.
+    pub stored: String,
+}
+
 /// The rules in force.
 pub struct Admission {
     declared: World,
     /// Of each of [`POLICIES`].
     scopes: Vec<Scope>,
-    webhook: Scope,
-    /// What is left out, to see that the model then finds a way: names of [`POLICIES`], ids of rules of `decide`, `uids`.
+    /// Of the webhooks that are asked about a pod when it is created, and when it is placed.
+    webhooks: [Scope; 2],
+    /// What is left out, to see that the model then finds a way: names of [`POLICIES`], ids of rules of `decide`, `webhook`, `binding`, `uids`.
     without: BTreeSet<&'static str>,
     plans: Mutex<HashMap<Stored, Arc<Vec<WeightIndexSpec>>>>,
-    pods: Mutex<HashMap<(Stored, Pod), Option<bool>>>,
+    pods: Mutex<HashMap<(Stored, Pod, bool), Option<Admitted>>>,
 }
 
 impl Admission {
@@ -53,13 +63,14 @@ impl Admission {
         });
         let target = Target { namespace: "weightlock-system", ca_bundle: b"" };
         let webhooks = validating(&webhook_scope(&declared), &target).webhooks.unwrap_or_default();
-        let webhook =
-            webhooks.iter().find(|webhook| webhook.name == "pods.weightlock.dev").expect("the webhook of pods");
-        let rules = webhook.rules.as_deref().unwrap_or_default();
-        let webhook = Scope::new(of_webhook(rules), webhook.namespace_selector.as_ref());
+        let webhooks = ["pods.weightlock.dev", "bindings.weightlock.dev"].map(|name| {
+            let webhook = webhooks.iter().find(|webhook| webhook.name == name).expect("a webhook of this name");
+            let rules = webhook.rules.as_deref().unwrap_or_default();
+            Scope::new(of_webhook(rules), webhook.namespace_selector.as_ref())
+        });
         let without = without.iter().copied().collect();
         let (plans, pods) = Default::default();
-        Self { declared, scopes: scopes.into(), webhook, without, plans, pods }
+        Self { declared, scopes: scopes.into(), webhooks, without, plans, pods }
     }
 
     fn is_out(&self, what: &str) -> bool {
@@ -102,27 +113,43 @@ impl Admission {
         })
     }
 
-    /// Whether a pod is taken, and if so, whether the verifier is in it.
-    pub fn admits(&self, cluster: &Cluster, pod: &Pod) -> Option<bool> {
+    /// The pod as it is stored, if it is taken.
+    pub fn admits(&self, cluster: &Cluster, pod: &Pod) -> Option<Admitted> {
         let object = pod.object();
         let labels = cluster.stored.namespaces.get(&pod.namespace)?.labels(pod.namespace);
-        let asked = self.webhook.holds("pods", true, Some(&labels)) && !self.is_out("webhook");
-        let verified = if asked { self.decides(&cluster.webhook, pod, &object)? } else { false };
-        self.takes(cluster, TENANT, Some(pod.namespace), ("pods", &object, None)).then_some(verified)
+        let asked = self.webhooks[0].holds("pods", true, Some(&labels)) && !self.is_out("webhook");
+        let admitted = if asked {
+            // One that names its node is decided by what is read then.
+            let seen = if pod.placed { &cluster.read_for(pod) } else { &cluster.webhook };
+            self.decides(seen, pod, &object, false)?
+        } else {
+            Admitted { verified: false, stored: object.to_string() }
+        };
+        self.takes(cluster, TENANT, Some(pod.namespace), ("pods", &object, None)).then_some(admitted)
     }
 
-    /// What the webhook says of a pod, with what it has seen.
-    fn decides(&self, seen: &Stored, pod: &Pod, object: &Value) -> Option<bool> {
-        let key = (seen.looked_at(), pod.clone());
+    /// Whether the pod that waits may be placed on a node.
+    pub fn places(&self, cluster: &Cluster, pod: &Pod) -> bool {
+        let Some(namespace) = cluster.stored.namespaces.get(&pod.namespace) else { return false };
+        let labels = namespace.labels(pod.namespace);
+        let asked = self.webhooks[1].holds("pods/binding", true, Some(&labels)) && !self.is_out("binding");
+        let stored = serde_json::from_str(&pod.stored).expect("JSON");
+        let object = placed(stored, &json!({"target": {"name": "n1"}}));
+        !asked || self.decides(&cluster.read_for(pod), pod, &object, true).is_some()
+    }
+
+    /// What the webhook says of a pod, with what it has seen and read.
+    fn decides(&self, seen: &Stored, pod: &Pod, object: &Value, binds: bool) -> Option<Admitted> {
+        let key = (seen.looked_at(), pod.clone(), binds);
         if let Some(known) = self.pods.lock().unwrap().get(&key) {
-            return *known;
+            return known.clone();
         }
         let world = self.world(seen);
         let mut request = Request {
             operation: Operation::Create,
             group: "",
             resource: "pods",
-            subresource: None,
+            subresource: binds.then_some(BINDING),
             namespace: pod.namespace.name(),
             name: "p",
             user: User { name: TENANT, groups: Vec::new() },
@@ -135,8 +162,9 @@ impl Admission {
         decision.violations.retain(|violation| !self.is_out(violation.rule.id()));
         let inits = request.object.and_then(|object| object.pointer("/spec/initContainers")).and_then(Value::as_array);
         let verified = inits.into_iter().flatten().any(|container| container["name"] == VERIFIER);
-        let answer = decision.allowed().then_some(verified);
-        self.pods.lock().unwrap().insert(key, answer);
+        let stored = request.object.map(Value::to_string).unwrap_or_default();
+        let answer = decision.allowed().then_some(Admitted { verified, stored });
+        self.pods.lock().unwrap().insert(key, answer.clone());
         answer
     }
 
@@ -167,7 +195,15 @@ impl Admission {
                 DataSource { kind: kind.into(), namespace: from.0.name().into(), name: from.text() }
             });
             let volume = claim.volume.map(Vol::text);
-            let claim = Claim { uid: format!("uid-{}", claim.uid), volume, bound: claim.bound, data_source };
+            let claim = Claim {
+                uid: format!("uid-{}", claim.uid),
+                volume,
+                bound: claim.bound,
+                data_source,
+                // Whoever may write claims can write that, too.
+                controller: (name.1 == TEMPLATED).then(|| POD.into()),
+                deleting: false,
+            };
             world.claims.insert(claim_name(*name), claim);
         }
         for (name, volume) in &seen.volumes {

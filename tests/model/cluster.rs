@@ -36,6 +36,8 @@ impl Name {
     pub fn text(self) -> String {
         match self.1 {
             'o' => "orion".into(),
+            // Of the pod `p` and its volume `w`.
+            TEMPLATED => "p-w".into(),
             name => name.into(),
         }
     }
@@ -117,6 +119,9 @@ pub enum Source {
     Snapshot(Name),
 }
 
+/// By this the cluster keeps a claim that a placed pod uses.
+pub const PROTECTION: &str = "kubernetes.io/pvc-protection";
+
 /// A PersistentVolumeClaim.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Claim {
@@ -145,7 +150,9 @@ impl Claim {
                 spec["dataSourceRef"]["namespace"] = from.0.name().into();
             }
         }
-        json!({"metadata": {"namespace": name.0.name(), "name": name.text()}, "spec": spec})
+        let finalizers = json!([PROTECTION]);
+        let metadata = json!({"namespace": name.0.name(), "name": name.text(), "finalizers": finalizers});
+        json!({"metadata": metadata, "spec": spec})
     }
 }
 
@@ -227,14 +234,26 @@ pub struct Pod {
     pub mount: Mount,
     /// Whether the verifier runs ahead of its containers.
     pub verified: bool,
+    /// Whether it was placed on a node.
+    pub placed: bool,
+    /// As it is stored, with what the webhook added; empty while it is asked for.
+    pub stored: String,
     /// What it has mounted; `None` while it waits.
     pub running: Option<Disk>,
 }
 
-/// Name of the claim that is made for the pod.
+/// Name of the claim that is made for the pod, without what all such names begin with.
 pub const TEMPLATED: char = 't';
+/// UID of the pod.
+pub const POD: &str = "uid-of-pod";
 
 impl Pod {
+    /// One that is asked for.
+    pub fn new(namespace: Ns, member: bool, mount: Mount) -> Self {
+        let (verified, placed, running, stored) = Default::default();
+        Self { namespace, namespace_uid: 0, member, mount, verified, placed, running, stored }
+    }
+
     pub fn object(&self) -> Value {
         let volume = match self.mount {
             Mount::Claim(name) => {
@@ -249,14 +268,27 @@ impl Pod {
         };
         let mut volumes = json!([volume]);
         volumes[0]["name"] = "w".into();
-        json!({
-            "metadata": {"name": "p"},
+        let mut object = json!({
+            "metadata": {"name": "p", "uid": POD},
             "spec": {
                 "serviceAccountName": if self.member { "vllm" } else { "default" },
                 "containers": [{"name": "c", "image": "tools", "volumeMounts": [{"name": "w", "mountPath": "/w", "readOnly": true}]}],
                 "volumes": volumes,
             }
-        })
+        });
+        if self.placed {
+            object["spec"]["nodeName"] = "n1".into();
+        }
+        object
+    }
+
+    /// The claim that it mounts.
+    pub fn claim(&self) -> Option<Name> {
+        match self.mount {
+            Mount::Claim(name) => Some(Name(self.namespace, name)),
+            Mount::Template { .. } => Some(Name(self.namespace, TEMPLATED)),
+            Mount::Inline(_) => None,
+        }
     }
 }
 
@@ -324,12 +356,30 @@ impl Cluster {
         (volume.reserved?.uid == Some(claim.uid)).then_some(volume.disk)
     }
 
+    /// What the webhook has seen, with what it reads when the pod is placed: its namespace, its claim, and the volume of that.
+    pub fn read_for(&self, pod: &Pod) -> Stored {
+        let mut seen = self.webhook.clone();
+        read(pod.namespace, &self.stored.namespaces, &mut seen.namespaces);
+        let Some(claim) = pod.claim() else { return seen };
+        read(claim, &self.stored.claims, &mut seen.claims);
+        if let Some(volume) = self.stored.claims.get(&claim).and_then(|claim| claim.volume) {
+            read(volume, &self.stored.volumes, &mut seen.volumes);
+        }
+        seen
+    }
+
     /// The disk that the pod would mount now.
     pub fn mount_of(&self, pod: &Pod) -> Option<Disk> {
         match pod.mount {
-            Mount::Claim(name) => self.mounted(Name(pod.namespace, name)),
-            Mount::Template { .. } => self.mounted(Name(pod.namespace, TEMPLATED)),
             Mount::Inline(disk) => Some(disk),
+            _ => self.mounted(pod.claim()?),
         }
     }
+}
+
+fn read<K: Ord, V: Clone>(key: K, from: &BTreeMap<K, V>, to: &mut BTreeMap<K, V>) {
+    match from.get(&key) {
+        Some(found) => to.insert(key, found.clone()),
+        None => to.remove(&key),
+    };
 }

@@ -1,5 +1,5 @@
 //! A model of what a tenant can do step by step, driven through the real decisions: `domain::admission::decide` and `shape`
-//! for pods, the real index for ring 1, whose policies are functions here (see [`ring1`]).
+//! for pods, when they are created and when they are placed on a node, the real index for ring 1, whose policies are functions here (see [`ring1`]).
 //!
 //! Every sequence of steps up to a depth is explored. In no state that is reached does a pod run with weights outside the
 //! environment in which they are permitted, or before they were verified. That the model would find it is shown by
@@ -11,6 +11,7 @@
 
 mod admission;
 mod cluster;
+mod effects;
 mod ring1;
 mod steps;
 
@@ -19,8 +20,11 @@ use std::time::Duration;
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
 use admission::Admission;
-use cluster::{Cluster, Disk, Mount, Name, Ns, Pod, Reserved, Source, Vol};
+use cluster::{Cluster, Disk, Mount, Name, Ns, Pod, Reserved, Source, TEMPLATED, Vol};
 use steps::{A, Powers, Step};
+
+/// The claim that is made for a pod where the weights are permitted.
+const TEMPLATED_CLAIM: Name = Name(Ns::Serving, TEMPLATED);
 
 const PLACE: &str = "weights are only where they are permitted";
 const VERIFIED: &str = "weights are verified before they are read, by pods of members";
@@ -111,14 +115,17 @@ const VOLUMES: Powers = Powers {
     copies: false,
     across: false,
     namespaces: false,
-    unplaced: false,
+    nodes: false,
     webhook_lags: false,
     index_lags: false,
 };
+/// No second volume is there at first.
+const ALONE: Powers = Powers { spare: false, ..VOLUMES };
 const CLAIMS: Powers = Powers { volumes: false, ..VOLUMES };
 const COPIES: Powers = Powers { copies: true, ..CLAIMS };
 const ACROSS: Powers = Powers { across: true, ..COPIES };
 const AGAIN: Powers = Powers { namespaces: true, ..CLAIMS };
+const NODES: Powers = Powers { nodes: true, ..CLAIMS };
 const LATE: Powers = Powers { webhook_lags: true, index_lags: true, ..CLAIMS };
 
 #[track_caller]
@@ -132,17 +139,19 @@ fn holds(powers: Powers, steps: usize, properties: &[&'static str]) {
     assert!(found.unrelated.is_some(), "{found:?}");
 }
 
-/// Somebody who may write PersistentVolumes can make one of the weights while a pod of the environment waits for its claim:
-/// that is reported once it runs (docs/threat-model.md). See
-/// [`what_goes_although_all_rules_are_in_force`].
 #[test]
 fn volumes_are_made_reserved_and_bound() {
-    holds(VOLUMES, 5, &[PLACE]);
+    holds(VOLUMES, 5, &[PLACE, VERIFIED]);
 }
 
 #[test]
 fn volumes_are_made_reserved_and_bound_in_another_environment() {
-    holds(Powers { elsewhere: Ns::Lab, ..VOLUMES }, 4, &[PLACE]);
+    holds(Powers { elsewhere: Ns::Lab, ..VOLUMES }, 4, &[PLACE, VERIFIED]);
+}
+
+#[test]
+fn volumes_are_made_where_there_were_none() {
+    holds(ALONE, 5, &[PLACE, VERIFIED]);
 }
 
 #[test]
@@ -161,6 +170,21 @@ fn a_namespace_is_made_again() {
 }
 
 #[test]
+fn claims_are_changed_under_pods_that_wait() {
+    holds(CLAIMS, 7, &[PLACE, VERIFIED]);
+}
+
+#[test]
+fn pods_are_placed_and_wait_for_their_mounts() {
+    holds(NODES, 8, &[PLACE, VERIFIED]);
+}
+
+#[test]
+fn pods_are_placed_where_volumes_are_made() {
+    holds(Powers { nodes: true, ..ALONE }, 5, &[PLACE, VERIFIED]);
+}
+
+#[test]
 fn what_is_known_is_late() {
     holds(LATE, 6, &[PLACE, VERIFIED]);
 }
@@ -168,17 +192,22 @@ fn what_is_known_is_late() {
 /// With one rule left out there is a way, so the model would see one; where it is in force, there is none of that length.
 #[test]
 fn with_one_rule_left_out_there_is_a_way() {
-    let ways: [(&[&str], Powers, usize, &str); 9] = [
+    let ways: [(&[&str], Powers, usize, &str); 13] = [
         (&["pods"], CLAIMS, 2, PLACE),
-        (&["webhook"], CLAIMS, 2, VERIFIED),
+        (&["webhook", "binding"], CLAIMS, 2, VERIFIED),
         (&["WL-102"], CLAIMS, 2, VERIFIED),
-        (&["WL-111"], CLAIMS, 4, VERIFIED),
+        (&["binding"], CLAIMS, 7, VERIFIED),
+        // What is not told of a claim when the pod is created is told when it is placed.
+        (&["WL-111", "binding"], CLAIMS, 4, VERIFIED),
+        (&["binding"], ALONE, 5, VERIFIED),
+        (&["WL-117"], Powers { nodes: true, ..ALONE }, 5, VERIFIED),
+        (&["claims-in-use"], NODES, 8, VERIFIED),
         (&["uids"], AGAIN, 4, PLACE),
         (&["claims/copies"], ACROSS, 4, PLACE),
         // Each of the two holds without the other.
         (&["snapshots", "snapshot-contents"], Powers { spare: false, ..ACROSS }, 6, PLACE),
-        (&["volumes"], Powers { spare: false, ..VOLUMES }, 5, PLACE),
-        (&["volumes/uid"], Powers { spare: false, ..VOLUMES }, 5, PLACE),
+        (&["volumes"], ALONE, 5, PLACE),
+        (&["volumes/uid"], ALONE, 5, PLACE),
     ];
     for (rules, powers, steps, broken) in ways {
         let way = broken_by(&explore(powers, rules, steps, &[broken], PATIENCE), broken);
@@ -199,6 +228,34 @@ fn broken_by(found: &Found, property: &str) -> Option<Vec<Step>> {
 #[test]
 fn what_goes_although_all_rules_are_in_force() {
     let other = Name(Ns::Research, 'b');
+    let ways: [(Powers, &str, &[Step]); 1] = [
+        // A copy across namespaces is asked for before its source is bound, and made before the index knows of it.
+        (
+            Powers { index_lags: true, ..ACROSS },
+            PLACE,
+            &[
+                Step::Claim(other, None, Some(Source::Claim(A))),
+                Step::Claim(A, None, None),
+                Step::Bind(A, Vol::Spare),
+                Step::Provision(other),
+                Step::Pod(Ns::Research, true, Mount::Claim('b')),
+                Step::Place,
+                Step::Start,
+            ],
+        ),
+    ];
+    for (powers, property, steps) in ways {
+        let model = Tenants { powers, admission: Admission::new(&[]) };
+        let cluster = play(&model, steps);
+        let condition = model.property(property).condition;
+        assert!(!condition(&model, &cluster), "{steps:?}");
+    }
+}
+
+/// The steps that were a way before a pod was decided again when it is placed: all are taken but the one that places it, which
+/// is refused. With the webhook not asked there each is a way.
+#[test]
+fn what_a_pod_mounts_is_decided_when_it_is_placed() {
     let ways: [(Powers, &str, &[Step]); 4] = [
         // A pod that waits for a node does not keep its claim from being deleted and made again.
         (
@@ -211,7 +268,21 @@ fn what_goes_although_all_rules_are_in_force() {
                 Step::DeleteClaim(A),
                 Step::Claim(A, Some(Vol::Spare), None),
                 Step::Bind(A, Vol::Spare),
-                Step::Start,
+            ],
+        ),
+        // Nor one that is made for it.
+        (
+            CLAIMS,
+            VERIFIED,
+            &[
+                Step::Claim(A, None, None),
+                Step::Bind(A, Vol::Spare),
+                Step::Pod(Ns::Serving, true, Mount::Template { volume: None, source: None }),
+                Step::DeleteClaim(A),
+                Step::DeleteVolume(Vol::Spare),
+                Step::Volume(Disk::Above, None),
+                Step::Claim(TEMPLATED_CLAIM, Some(Vol::Made), None),
+                Step::Bind(TEMPLATED_CLAIM, Vol::Made),
             ],
         ),
         // A volume of the weights is made while a pod waits for its claim.
@@ -224,20 +295,6 @@ fn what_goes_although_all_rules_are_in_force() {
                 Step::Pod(Ns::Serving, false, Mount::Claim('a')),
                 Step::Volume(Disk::Above, None),
                 Step::Bind(A, Vol::Made),
-                Step::Start,
-            ],
-        ),
-        // A copy across namespaces is asked for before its source is bound, and made before the index knows of it.
-        (
-            Powers { index_lags: true, ..ACROSS },
-            PLACE,
-            &[
-                Step::Claim(other, None, Some(Source::Claim(A))),
-                Step::Claim(A, None, None),
-                Step::Bind(A, Vol::Spare),
-                Step::Provision(other),
-                Step::Pod(Ns::Research, true, Mount::Claim('b')),
-                Step::Start,
             ],
         ),
         // Neither the index nor the webhook's watch of namespaces knows yet that the namespace was made again, while its
@@ -254,20 +311,27 @@ fn what_goes_although_all_rules_are_in_force() {
                 Step::SeeClaims,
                 Step::SeeVolumes,
                 Step::Pod(Ns::Serving, true, Mount::Claim('a')),
-                Step::Start,
             ],
         ),
     ];
     for (powers, property, steps) in ways {
-        let model = Tenants { powers, admission: Admission::new(&[]) };
-        let mut cluster = Cluster::new(powers.spare);
-        for step in steps {
-            cluster =
-                model.next_state(&cluster, step.clone()).unwrap_or_else(|| panic!("{step:?} is refused: {steps:?}"));
-        }
-        let condition = model.property(property).condition;
-        assert!(!condition(&model, &cluster), "{steps:?}");
+        let after = |without: &[&'static str]| {
+            let model = Tenants { powers, admission: Admission::new(without) };
+            let cluster = play(&model, steps);
+            (model.next_state(&cluster, Step::Place), model)
+        };
+        assert_eq!(after(&[]).0, None, "{steps:?}");
+        let (placed, model) = after(&["binding"]);
+        let started = model.next_state(&placed.expect("a node"), Step::Start).expect("a mount");
+        assert!(!(model.property(property).condition)(&model, &started), "{steps:?}");
     }
+}
+
+/// What a cluster becomes by steps, none of which is refused.
+fn play(model: &Tenants, steps: &[Step]) -> Cluster {
+    steps.iter().fold(Cluster::new(model.powers.spare), |cluster, step| {
+        model.next_state(&cluster, step.clone()).unwrap_or_else(|| panic!("{step:?} is refused: {steps:?}"))
+    })
 }
 
 /// As deep as it gets in the time that WEIGHTLOCK_MODEL_SECONDS gives, with everything at once.
@@ -277,5 +341,6 @@ fn everything_at_once() {
         return;
     };
     let powers = Powers { copies: true, namespaces: true, ..VOLUMES };
-    assert_eq!(explore(powers, &[], 20, &[PLACE], Duration::from_secs(seconds)).place, None);
+    let found = explore(powers, &[], 20, &[PLACE, VERIFIED], Duration::from_secs(seconds));
+    assert_eq!((found.place, found.verified), (None, None));
 }

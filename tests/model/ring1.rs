@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use weightlock::api::{IndexEntry, IndexMember, Mode, WeightIndexSpec};
 use weightlock::domain::backend;
 
+use crate::cluster::PROTECTION;
+
 /// A request that is put to the policies.
 pub struct Asked<'a> {
     pub resource: &'static str,
@@ -29,7 +31,7 @@ pub struct Asked<'a> {
 pub type Policy = (&'static str, fn(&WeightIndexSpec, &Asked<'_>) -> bool);
 
 /// Those that have a part in where storage may be. Some are taken apart, so that each part can be left out.
-pub const POLICIES: [Policy; 7] = [
+pub const POLICIES: [Policy; 8] = [
     ("volumes", |params, asked| asked.resource == "persistentvolumes" && volumes(params, asked)),
     ("volumes/uid", |params, asked| asked.resource == "persistentvolumes" && pointed(params, asked)),
     ("claims", |params, asked| asked.resource == "persistentvolumeclaims" && names_volume(params, asked)),
@@ -39,6 +41,7 @@ pub const POLICIES: [Policy; 7] = [
         asked.resource == "volumesnapshotcontents" && snapshot_contents(params, asked)
     }),
     ("pods", |params, asked| asked.resource == "pods" && pods(params, asked)),
+    ("claims-in-use", |_, asked| asked.resource == "persistentvolumeclaims" && unprotected(asked)),
 ];
 
 /// Resources and operations of one rule of a rendered policy or webhook.
@@ -219,6 +222,16 @@ fn snapshot_contents(params: &WeightIndexSpec, asked: &Asked<'_>) -> bool {
     let source = json!({"csi": {"driver": driver, "volumeHandle": handle}});
     let key = backend::of_volume_source(&source).map(|key| key.comparable().0);
     asked.create && key.is_ok_and(|key| params.keys.contains_key(&key)) && !place.audit
+}
+
+fn unprotected(asked: &Asked<'_>) -> bool {
+    let protects = |object: &Value| {
+        object
+            .pointer("/metadata/finalizers")
+            .and_then(Value::as_array)
+            .is_some_and(|f| f.iter().any(|f| f == PROTECTION))
+    };
+    asked.old.is_some_and(protects) && !protects(asked.object) && !is_cluster(asked.user)
 }
 
 fn pods(params: &WeightIndexSpec, asked: &Asked<'_>) -> bool {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::admission::{Admission, CONTROLLER, TENANT, snapshot, snapshot_content};
-use crate::cluster::{Claim, Cluster, Disk, Mount, Name, Namespace, Ns, Pod, Reserved, Source, TEMPLATED, Vol, Volume};
+use crate::admission::Admission;
+use crate::cluster::{Cluster, Disk, Mount, Name, Ns, Pod, Reserved, Source, TEMPLATED, Vol};
 
 /// One thing that happens. A request that is refused is none.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +16,8 @@ pub enum Step {
     /// A snapshot of a claim, of the same name.
     Snapshot(Name),
     Pod(Ns, bool, Mount),
+    /// A pod that names its node itself, so that no scheduler places it.
+    PodOnNode(Ns, bool, Mount),
     DeleteNamespace(Ns),
     CreateNamespace(Ns),
     Relabel(Ns),
@@ -33,7 +35,9 @@ pub enum Step {
     Take(Name),
     /// The claim that is made for the pod.
     Template,
-    /// The kubelet mounts what the claim leads to now, and starts the containers.
+    /// A scheduler places the pod on a node. Not the one of Kubernetes, which waits for the claims: whoever may.
+    Place,
+    /// The kubelet mounts what the claim leads to now, and starts the containers; before that the pod is placed, if it was not.
     Start,
     /// The watches of the webhook, each by itself.
     SeeNamespaces,
@@ -58,9 +62,8 @@ pub struct Powers {
     pub across: bool,
     /// Namespaces are deleted, made again and labelled.
     pub namespaces: bool,
-    /// A claim can be deleted while a pod waits for it. Of a pod that was placed on a node the cluster does not let that
-    /// happen; of one that was not it does.
-    pub unplaced: bool,
+    /// Something happens between the moment at which a pod is placed on a node and the mount, and pods name their node.
+    pub nodes: bool,
     /// The webhook's watches lag.
     pub webhook_lags: bool,
     /// The index lags.
@@ -86,6 +89,7 @@ impl Powers {
         match &cluster.pod {
             // Nothing that happens later changes what a pod that runs has mounted.
             Some(pod) if pod.running.is_some() => return,
+            Some(pod) if pod.placed => return self.after_placement(pod, cluster, steps),
             // Nor what it will mount, if it says so itself.
             Some(Pod { mount: Mount::Inline(_), .. }) => return steps.push(Step::Start),
             _ => {}
@@ -108,12 +112,33 @@ impl Powers {
             }
         }
         self.controllers(cluster, steps);
-        // It is asked about the pod alone.
+        // It is asked about the pod alone, and reads what is read when it is placed.
         if self.webhook_lags && cluster.pod.is_none() {
             steps.extend([Step::SeeNamespaces, Step::SeeClaims, Step::SeeVolumes]);
         }
         if self.index_lags {
             steps.push(Step::Index);
+        }
+    }
+
+    /// What could still change what a pod mounts that was placed.
+    fn after_placement(&self, pod: &Pod, cluster: &Cluster, steps: &mut Vec<Step>) {
+        steps.push(Step::Start);
+        let Some(name) = pod.claim() else { return };
+        match cluster.stored.claims.get(&name) {
+            Some(claim) => {
+                steps.push(Step::DeleteClaim(name));
+                if !claim.bound {
+                    steps.extend(cluster.stored.volumes.keys().map(|volume| Step::Bind(name, *volume)));
+                }
+            }
+            None => {
+                steps.extend(cluster.stored.volumes.keys().map(|volume| Step::Claim(name, Some(*volume), None)));
+                steps.extend(matches!(pod.mount, Mount::Template { .. }).then_some(Step::Template));
+            }
+        }
+        if self.volumes {
+            self.reservations(cluster, steps);
         }
     }
 
@@ -139,14 +164,7 @@ impl Powers {
             } else if self.volumes && !claim.bound {
                 steps.push(Step::SayBound(*name));
             }
-            let used = cluster.pod.as_ref().is_some_and(|pod| match pod.mount {
-                Mount::Claim(of) => Name(pod.namespace, of) == *name,
-                Mount::Template { .. } => Name(pod.namespace, TEMPLATED) == *name,
-                Mount::Inline(_) => false,
-            });
-            if self.unplaced || !used {
-                steps.push(Step::DeleteClaim(*name));
-            }
+            steps.push(Step::DeleteClaim(*name));
             let taken = cluster.snapshots.contains_key(name);
             if self.copies && !taken && name.0 == Ns::Serving {
                 steps.push(Step::Snapshot(*name));
@@ -193,12 +211,20 @@ impl Powers {
             let accounts: &[bool] = if namespace == Ns::Serving { &[true, false] } else { &[true] };
             for mount in claims.map(Mount::Claim) {
                 steps.extend(accounts.iter().map(|member| Step::Pod(namespace, *member, mount)));
+                if self.nodes {
+                    steps.extend(accounts.iter().map(|member| Step::PodOnNode(namespace, *member, mount)));
+                }
             }
             let mut mounts = vec![Mount::Inline(Disk::Registered), Mount::Inline(Disk::Above)];
             if self.copies {
                 mounts.extend(self.sources(cluster).map(|s| Mount::Template { volume: None, source: Some(s) }));
-            } else if cluster.stored.volumes.contains_key(&Vol::Spare) {
-                mounts.push(Mount::Template { volume: Some(Vol::Spare), source: None });
+            } else {
+                mounts.push(Mount::Template { volume: None, source: None });
+                let spare = cluster.stored.volumes.contains_key(&Vol::Spare);
+                mounts.extend(spare.then_some(Mount::Template { volume: Some(Vol::Spare), source: None }));
+            }
+            if self.nodes {
+                steps.extend(mounts.iter().map(|mount| Step::PodOnNode(namespace, true, *mount)));
             }
             steps.extend(mounts.into_iter().map(|mount| Step::Pod(namespace, true, mount)));
         }
@@ -220,8 +246,13 @@ impl Powers {
         if let Some(pod) = &cluster.pod {
             if matches!(pod.mount, Mount::Template { .. }) {
                 steps.push(Step::Template);
+                // Somebody makes it in place of the one that the cluster makes.
+                let name = Name(pod.namespace, TEMPLATED);
+                if !cluster.stored.claims.contains_key(&name) {
+                    steps.extend(cluster.stored.volumes.keys().map(|volume| Step::Claim(name, Some(*volume), None)));
+                }
             }
-            steps.push(Step::Start);
+            steps.push(if self.nodes { Step::Place } else { Step::Start });
         }
     }
 
@@ -237,150 +268,4 @@ impl Powers {
         }
         (cluster != *before).then_some(cluster)
     }
-}
-
-impl Step {
-    fn apply(&self, admission: &Admission, cluster: &mut Cluster) -> Option<()> {
-        match *self {
-            Step::Claim(name, volume, source) => create_claim(admission, cluster, TENANT, name, volume, source)?,
-            Step::NameVolume(name, volume) => write_volume_name(admission, cluster, TENANT, name, volume)?,
-            Step::DeleteClaim(name) => {
-                cluster.stored.claims.remove(&name)?;
-            }
-            Step::Snapshot(name) => {
-                let request = ("volumesnapshots", &snapshot(name), None);
-                admission.takes(cluster, TENANT, Some(name.0), request).then_some(())?;
-                cluster.snapshots.insert(name, (name, None));
-            }
-            Step::Pod(namespace, member, mount) => {
-                let namespace_uid = cluster.stored.namespaces.get(&namespace)?.uid;
-                let pod = Pod { namespace, namespace_uid, member, mount, verified: false, running: None };
-                let verified = admission.admits(cluster, &pod)?;
-                cluster.pod = Some(Pod { verified, ..pod });
-            }
-            Step::DeleteNamespace(namespace) => {
-                cluster.stored.namespaces.remove(&namespace)?;
-                cluster.stored.claims.retain(|name, _| name.0 != namespace);
-                cluster.snapshots.retain(|name, _| name.0 != namespace);
-                cluster.pod = cluster.pod.take().filter(|pod| pod.namespace != namespace);
-            }
-            // Made again once is made again.
-            Step::CreateNamespace(namespace) => {
-                cluster.stored.namespaces.insert(namespace, Namespace { uid: 1, relabelled: false });
-            }
-            Step::Relabel(namespace) => cluster.stored.namespaces.get_mut(&namespace)?.relabelled ^= true,
-            Step::Volume(disk, reserved) => {
-                write_volume(admission, cluster, TENANT, Vol::Made, Volume { disk, reserved })?;
-            }
-            Step::Reserve(name, reserved) => {
-                let disk = cluster.stored.volumes.get(&name)?.disk;
-                write_volume(admission, cluster, TENANT, name, Volume { disk, reserved })?;
-            }
-            Step::DeleteVolume(name) => {
-                cluster.stored.volumes.remove(&name)?;
-            }
-            Step::SayBound(name) => cluster.stored.claims.get_mut(&name)?.bound = true,
-            Step::Bind(name, volume) => bind(admission, cluster, name, volume)?,
-            Step::Provision(name) => provision(admission, cluster, name)?,
-            Step::Take(name) => {
-                let (claim, _) = *cluster.snapshots.get(&name)?;
-                let disk = cluster.mounted(claim)?;
-                let content = ("volumesnapshotcontents", &snapshot_content(claim, disk.handle()?), None);
-                admission.takes(cluster, CONTROLLER, None, content).then_some(())?;
-                let taken = copy_of(disk);
-                cluster.snapshots.insert(name, (claim, Some(taken)));
-            }
-            Step::Template => {
-                let pod = cluster.pod.as_ref()?;
-                let Mount::Template { volume, source } = pod.mount else { return None };
-                let name = Name(pod.namespace, TEMPLATED);
-                (!cluster.stored.claims.contains_key(&name)).then_some(())?;
-                create_claim(admission, cluster, CONTROLLER, name, volume, source)?;
-            }
-            Step::Start => {
-                let disk = cluster.mount_of(cluster.pod.as_ref()?)?;
-                cluster.pod.as_mut()?.running = Some(disk);
-            }
-            Step::SeeNamespaces => cluster.webhook.namespaces.clone_from(&cluster.stored.namespaces),
-            Step::SeeClaims => cluster.webhook.claims.clone_from(&cluster.stored.claims),
-            Step::SeeVolumes => cluster.webhook.volumes.clone_from(&cluster.stored.volumes),
-            Step::Index => cluster.index.clone_from(&cluster.stored),
-        }
-        Some(())
-    }
-}
-
-fn create_claim(
-    admission: &Admission,
-    cluster: &mut Cluster,
-    user: &str,
-    name: Name,
-    volume: Option<Vol>,
-    source: Option<Source>,
-) -> Option<()> {
-    let claim = Claim { uid: cluster.unused_uid(), volume, bound: false, source };
-    let request = ("persistentvolumeclaims", &claim.object(name), None);
-    admission.takes(cluster, user, Some(name.0), request).then_some(())?;
-    cluster.stored.claims.insert(name, claim);
-    Some(())
-}
-
-/// Changes `spec.volumeName` of a claim that has none.
-fn write_volume_name(admission: &Admission, cluster: &mut Cluster, user: &str, name: Name, volume: Vol) -> Option<()> {
-    let old = cluster.stored.claims.get(&name)?.clone();
-    old.volume.is_none().then_some(())?;
-    let claim = Claim { volume: Some(volume), ..old.clone() };
-    let request = ("persistentvolumeclaims", &claim.object(name), Some(&old.object(name)));
-    admission.takes(cluster, user, Some(name.0), request).then_some(())?;
-    cluster.stored.claims.insert(name, claim);
-    Some(())
-}
-
-/// Makes a volume, or changes whom it is for: what it leads to never changes.
-fn write_volume(admission: &Admission, cluster: &mut Cluster, user: &str, name: Vol, volume: Volume) -> Option<()> {
-    let old = cluster.stored.volumes.get(&name).map(|old| old.object(name));
-    let request = ("persistentvolumes", &volume.object(name), old.as_ref());
-    admission.takes(cluster, user, None, request).then_some(())?;
-    cluster.stored.volumes.insert(name, volume);
-    Some(())
-}
-
-/// As the binder of Kubernetes does it: first the volume says which claim it is for, then the claim which volume it has,
-/// then that it is bound. What is refused on the way leaves the rest as it is.
-fn bind(admission: &Admission, cluster: &mut Cluster, name: Name, volume: Vol) -> Option<()> {
-    let claim = cluster.stored.claims.get(&name)?.clone();
-    let found = cluster.stored.volumes.get(&volume)?.clone();
-    claim.volume.is_none_or(|wanted| wanted == volume).then_some(())?;
-    let reserved = Some(Reserved { claim: name, uid: Some(claim.uid) });
-    match found.reserved {
-        None => {}
-        Some(for_it) if for_it.claim == name && for_it.uid.is_none_or(|uid| uid == claim.uid) => {}
-        // It was another's, even if that is gone.
-        Some(_) => return None,
-    }
-    if found.reserved != reserved {
-        write_volume(admission, cluster, CONTROLLER, volume, Volume { reserved, ..found })?;
-    }
-    if claim.volume.is_none() && write_volume_name(admission, cluster, CONTROLLER, name, volume).is_none() {
-        return Some(());
-    }
-    cluster.stored.claims.get_mut(&name)?.bound = true;
-    Some(())
-}
-
-fn copy_of(disk: Disk) -> Disk {
-    if disk.holds_weights() { Disk::Copy } else { Disk::Empty }
-}
-
-fn provision(admission: &Admission, cluster: &mut Cluster, name: Name) -> Option<()> {
-    let claim = cluster.stored.claims.get(&name)?.clone();
-    let disk = match claim.source {
-        None => Disk::Empty,
-        Some(Source::Claim(from)) => copy_of(cluster.mounted(from)?),
-        Some(Source::Snapshot(of)) => cluster.snapshots.get(&of)?.1?,
-    };
-    let made = (0..3).map(Vol::Provisioned).find(|made| !cluster.stored.volumes.contains_key(made))?;
-    let reserved = Some(Reserved { claim: name, uid: Some(claim.uid) });
-    write_volume(admission, cluster, CONTROLLER, made, Volume { disk, reserved })?;
-    bind(admission, cluster, name, made)
 }
