@@ -12,6 +12,7 @@ mod exposure;
 mod harness;
 mod locations;
 mod network;
+mod placement;
 mod reasons;
 mod running;
 mod shapes;
