@@ -72,6 +72,8 @@ impl Processes {
             .arg(format!("--health-listen={}:{health}", self.arguments.address))
             .args(more)
             .env("KUBECONFIG", kubeconfig)
+            // As in the chart.
+            .envs((verb == "webhook").then_some(("MALLOC_ARENA_MAX", "1")))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -65,9 +65,11 @@ pub fn audit(world: &World) -> BTreeMap<NodeAgent, Reaching> {
     strict.settings.node_agents.clear();
     let mut found: BTreeMap<NodeAgent, Reaching> = BTreeMap::new();
     for ((namespace, name), pod) in &world.pods {
-        if consumers::ended(pod) {
+        if pod.ended() {
             continue;
         }
+        let pod = pod.unpack();
+        let service_account = consumers::service_account(&pod).to_owned();
         let verdict = judge(&strict, &Subject::running_pod(namespace, name, pod), "");
         let facts: Vec<String> = verdict
             .violations
@@ -78,8 +80,7 @@ pub fn audit(world: &World) -> BTreeMap<NodeAgent, Reaching> {
         if facts.is_empty() {
             continue;
         }
-        let agent =
-            NodeAgent { namespace: namespace.clone(), service_account: consumers::service_account(pod).to_owned() };
+        let agent = NodeAgent { namespace: namespace.clone(), service_account };
         let listed = world.settings.node_agents.contains(&agent);
         let reaching = found.entry(agent).or_default();
         reaching.listed = listed;

@@ -9,8 +9,8 @@ use super::cluster::ConnectionArgs;
 use super::error::CliError;
 use super::judge::{Verdict, count_by_rule, judge};
 use crate::api::Mode;
+use crate::domain::World;
 use crate::domain::workload::Subject;
-use crate::domain::{World, consumers};
 use crate::index;
 
 /// What is looked at.
@@ -64,8 +64,8 @@ pub fn impact(world: &World, environments: &[String]) -> Result<Vec<Verdict>, Cl
             .environments
             .iter()
             .any(|(environment, held)| chosen(environment) && held.members.iter().any(|m| m.namespace == *namespace));
-        if member && !consumers::ended(pod) {
-            verdicts.push(judge(&enforced, &Subject::running_pod(namespace, name, pod), ""));
+        if member && !pod.ended() {
+            verdicts.push(judge(&enforced, &Subject::running_pod(namespace, name, pod.unpack()), ""));
         }
     }
     Ok(verdicts)

@@ -233,9 +233,9 @@ fn nobody_writes(world: &World, artifact: &str) -> Result<(), CliError> {
 }
 
 fn writers(world: &World, artifact: &str) -> Vec<String> {
-    let running = world.pods.iter().filter(|(_, pod)| !consumers::stopped(pod));
-    let written = |(key, pod): (&(String, String), &std::sync::Arc<Value>)| {
-        let how = admission::writes(world, &key.0, pod, artifact)?;
+    let running = world.pods.iter().map(|(key, pod)| (key, pod.unpack())).filter(|(_, pod)| !consumers::stopped(pod));
+    let written = |(key, pod): (&(String, String), Value)| {
+        let how = admission::writes(world, &key.0, &pod, artifact)?;
         Some(format!("pod {}/{}: {how}", key.0, key.1))
     };
     running.filter_map(written).collect()

@@ -4,7 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{World, backend, lookup::ClaimStorage, world::ClaimName};
+use super::{
+    World,
+    backend::{self, BackendKey},
+    lookup::ClaimStorage,
+    packed::PackedPod,
+    world::ClaimName,
+};
 
 /// Annotations of pods that begin with this say which artifact the volume named after it receives by download.
 pub const DOWNLOAD: &str = "weights.weightlock.dev/";
@@ -27,57 +33,90 @@ impl Holdings {
     }
 }
 
-/// What the volumes of a pod are. Every volume counts, mounted or not.
-pub fn holdings(world: &World, pod: &Value) -> Holdings {
+/// A volume of a pod that may be weights, as far as the pod itself tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A claim in the namespace of the pod.
+    Claim(Box<str>),
+    /// An emptyDir that receives an artifact, as the author of the pod says, with its service account.
+    Download(Box<(String, String)>),
+    /// Storage that the pod names itself.
+    Key(BackendKey),
+    /// It cannot be told what it is, and why.
+    Unknown(Box<str>),
+}
+
+/// What of the volumes of a pod may be weights. Every volume counts, mounted or not.
+pub(super) fn sources(pod: &Value) -> Box<[Source]> {
+    let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array);
+    volumes.into_iter().flatten().filter_map(|volume| source(pod, volume)).collect()
+}
+
+fn source(pod: &Value, volume: &Value) -> Option<Source> {
+    let claim = volume.pointer("/persistentVolumeClaim/claimName").and_then(Value::as_str).map(String::from).or_else(
+        // A generic ephemeral volume has a claim named after pod and volume.
+        || volume.get("ephemeral").map(|_| format!("{}-{}", text(pod, "/metadata/name"), text(volume, "/name"))),
+    );
+    match claim {
+        Some(name) => Some(Source::Claim(name.into())),
+        None if volume.get("emptyDir").is_some() => download(pod, volume),
+        None if WITHOUT_WEIGHTS.iter().any(|source| volume.get(source).is_some()) => None,
+        None => Some(match backend::of_volume_source(volume) {
+            Ok(key) => Source::Key(key),
+            Err(reason) => Source::Unknown(format!("volume {:?}: {reason}", text(volume, "/name")).into()),
+        }),
+    }
+}
+
+fn download(pod: &Value, volume: &Value) -> Option<Source> {
+    let key = format!("{DOWNLOAD}{}", text(volume, "/name"));
+    let annotations = pod.pointer("/metadata/annotations").and_then(Value::as_object);
+    let name = annotations.and_then(|annotations| annotations.get(&key)).and_then(Value::as_str)?;
+    Some(Source::Download(Box::new((name.into(), service_account(pod).into()))))
+}
+
+/// The images of a pod, each once: those that it names, and those that its node says its containers run.
+pub(super) fn images(pod: &Value) -> Box<[Box<str>]> {
+    let named = ["containers", "initContainers", "ephemeralContainers"].map(|list| (format!("/spec/{list}"), "/image"));
+    let run = ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"]
+        .map(|list| (format!("/status/{list}"), "/imageID"));
+    let volumes = [("/spec/volumes".to_owned(), "/image/reference")];
+    let images = named.into_iter().chain(run).chain(volumes).flat_map(|(list, field)| {
+        let items = pod.pointer(&list).and_then(Value::as_array).into_iter().flatten();
+        items.map(move |item| text(item, field)).filter(|image| !image.is_empty())
+    });
+    images.collect::<BTreeSet<&str>>().into_iter().map(Into::into).collect()
+}
+
+/// What a pod of a namespace holds.
+pub fn holdings(world: &World, namespace: &str, pod: &PackedPod) -> Holdings {
     let mut holdings = Holdings::default();
-    let namespace = text(pod, "/metadata/namespace");
-    for volume in pod.pointer("/spec/volumes").and_then(Value::as_array).into_iter().flatten() {
-        let claim =
-            volume.pointer("/persistentVolumeClaim/claimName").and_then(Value::as_str).map(String::from).or_else(
-                // A generic ephemeral volume has a claim named after pod and volume.
-                || {
-                    volume
-                        .get("ephemeral")
-                        .map(|_| format!("{}-{}", text(pod, "/metadata/name"), text(volume, "/name")))
-                },
-            );
-        match claim {
-            Some(name) => add_claim(world, ClaimName { namespace: namespace.into(), name }, &mut holdings),
-            None if volume.get("emptyDir").is_some() => add_download(world, pod, volume, &mut holdings),
-            None if WITHOUT_WEIGHTS.iter().any(|source| volume.get(source).is_some()) => {}
-            None => match backend::of_volume_source(volume) {
-                Ok(key) => add_key(world, &key, &mut holdings),
-                Err(reason) => holdings.undecided.push(format!("volume {:?}: {reason}", text(volume, "/name"))),
-            },
+    for source in pod.sources() {
+        match source {
+            Source::Claim(name) => {
+                let name = ClaimName { namespace: namespace.into(), name: String::from(&**name) };
+                add_claim(world, name, &mut holdings);
+            }
+            Source::Download(download) => {
+                let (artifact, account) = &**download;
+                add_download(world, namespace, account, artifact, &mut holdings);
+            }
+            Source::Key(key) => add_key(world, key, &mut holdings),
+            Source::Unknown(reason) => holdings.undecided.push(String::from(&**reason)),
         }
     }
     if world.registers_images() {
-        let images = images(pod).filter_map(|image| world.artifacts_of_image(image));
+        let images = pod.images().filter_map(|image| world.artifacts_of_image(image));
         holdings.artifacts.extend(images.flat_map(|(_, found)| found).map(|artifact| artifact.name.clone()));
     }
     holdings
 }
 
-/// The images of a pod: those that it names, and those that its node says its containers run.
-fn images(pod: &Value) -> impl Iterator<Item = &str> {
-    let named = ["containers", "initContainers", "ephemeralContainers"].map(|list| (format!("/spec/{list}"), "/image"));
-    let run = ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"]
-        .map(|list| (format!("/status/{list}"), "/imageID"));
-    let volumes = [("/spec/volumes".to_owned(), "/image/reference")];
-    named.into_iter().chain(run).chain(volumes).flat_map(move |(list, field)| {
-        let items = pod.pointer(&list).and_then(Value::as_array).into_iter().flatten();
-        items.map(move |item| text(item, field)).filter(|image| !image.is_empty())
-    })
-}
-
 /// An emptyDir that receives weights. The annotation is a claim of the pod's author: it counts where it would be admitted,
 /// so that nobody holds up the deletion of an artifact that he may not have.
-fn add_download(world: &World, pod: &Value, volume: &Value, holdings: &mut Holdings) {
-    let key = format!("{DOWNLOAD}{}", text(volume, "/name"));
-    let annotations = pod.pointer("/metadata/annotations").and_then(Value::as_object);
-    let name = annotations.and_then(|annotations| annotations.get(&key)).and_then(Value::as_str);
-    let Some(artifact) = name.and_then(|name| world.artifacts.get(name)) else { return };
-    if world.refusal(artifact, text(pod, "/metadata/namespace"), Some(service_account(pod))).is_none() {
+fn add_download(world: &World, namespace: &str, account: &str, artifact: &str, holdings: &mut Holdings) {
+    let Some(artifact) = world.artifacts.get(artifact) else { return };
+    if world.refusal(artifact, namespace, Some(account)).is_none() {
         holdings.artifacts.insert(artifact.name.clone());
     }
 }
@@ -94,7 +133,7 @@ fn add_claim(world: &World, name: ClaimName, holdings: &mut Holdings) {
     holdings.artifacts.extend(world.artifacts_behind(&name).into_iter().map(|artifact| artifact.name.clone()));
 }
 
-fn add_key(world: &World, key: &backend::BackendKey, holdings: &mut Holdings) {
+fn add_key(world: &World, key: &BackendKey, holdings: &mut Holdings) {
     holdings.artifacts.extend(world.artifacts_at(key).into_iter().map(|artifact| artifact.name.clone()));
     if let Some(reason) = world.unreadable() {
         holdings.undecided.push(reason);
@@ -134,10 +173,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::{
-        BackendKey,
-        world::{Artifact, ArtifactLocation, Claim, LocationSource, Manifest, Volume},
-    };
+    use crate::domain::world::{Artifact, ArtifactLocation, Claim, LocationSource, Manifest, Volume};
 
     const DIGEST: &str = "sha256:5c1e";
 
@@ -166,10 +202,13 @@ mod tests {
         let mut world = World::default();
         world.artifacts.insert(artifact.name.clone(), artifact);
         world.volumes.insert("pv".into(), Volume { key: Ok(key), claim: Some(claim.clone()) });
+        world.claims.insert(claim, Claim { volume: Some("pv".into()), bound: true, ..Claim::default() });
         world
-            .claims
-            .insert(claim, Claim { uid: "c".into(), volume: Some("pv".into()), bound: true, ..Claim::default() });
-        world
+    }
+
+    /// What a pod of namespace `serving` holds.
+    fn held(world: &World, pod: &Value) -> Holdings {
+        holdings(world, "serving", &PackedPod::new(pod.clone()))
     }
 
     fn pod(volume: Value) -> Value {
@@ -182,14 +221,14 @@ mod tests {
             json!({"name": "w", "persistentVolumeClaim": {"claimName": "orion"}}),
             json!({"name": "w", "csi": {"driver": "ebs.csi.aws.com", "volumeHandle": "vol-1"}}),
         ] {
-            let holdings = holdings(&world(), &pod(volume.clone()));
+            let holdings = held(&world(), &pod(volume.clone()));
             assert_eq!(holdings.artifacts, BTreeSet::from(["orion-70b".to_string()]), "{volume}");
         }
     }
 
     #[test]
     fn a_volume_of_unknown_type_may_be_weights() {
-        let holdings = holdings(&world(), &pod(json!({"name": "w", "quantumDisk": {}})));
+        let holdings = held(&world(), &pod(json!({"name": "w", "quantumDisk": {}})));
         assert!(holdings.undecided[0].starts_with("volume \"w\": "), "{holdings:?}");
         assert!(!holdings.none());
     }
@@ -197,7 +236,7 @@ mod tests {
     #[test]
     fn configuration_and_scratch_space_are_no_weights() {
         for volume in [json!({"name": "a", "configMap": {}}), json!({"name": "a", "emptyDir": {}})] {
-            assert!(holdings(&world(), &pod(volume)).none());
+            assert!(held(&world(), &pod(volume)).none());
         }
     }
 
@@ -212,13 +251,13 @@ mod tests {
         };
         let weights =
             [pod("models/orion:v3", ""), pod("mirror/x:1", "r.example.com/x@sha256:1"), pod("mirror/x:1", "sha256:1")];
-        assert!(weights.iter().all(|pod| holdings(&world, pod).none()));
+        assert!(weights.iter().all(|pod| held(&world, pod).none()));
         let location = &mut world.artifacts.get_mut("orion-70b").unwrap().locations[0];
         location.aliases = vec![BackendKey::image("sha256:1"), BackendKey::repository("models/orion")];
         for pod in weights {
-            assert_eq!(holdings(&world, &pod).artifacts, BTreeSet::from(["orion-70b".to_string()]), "{pod}");
+            assert_eq!(held(&world, &pod).artifacts, BTreeSet::from(["orion-70b".to_string()]), "{pod}");
         }
-        assert!(holdings(&world, &pod("mirror/x:1", "r.example.com/x@sha256:2")).none());
+        assert!(held(&world, &pod("mirror/x:1", "r.example.com/x@sha256:2")).none());
     }
 
     #[test]
@@ -231,12 +270,12 @@ mod tests {
             pod
         };
         // Who may not have the weights does not hold them by saying so.
-        assert!(holdings(&world, &declared("orion-70b")).none());
+        assert!(held(&world, &declared("orion-70b")).none());
         let environment = crate::domain::admission::test_environment("inference", "serving", "vllm");
         world.namespaces.insert("serving".into(), "uid-serving".into());
         world.artifacts.get_mut("orion-70b").unwrap().permitted.insert("inference".into());
         world.environments.insert("inference".into(), environment);
-        assert_eq!(holdings(&world, &declared("orion-70b")).artifacts, BTreeSet::from(["orion-70b".to_string()]));
-        assert!(holdings(&world, &declared("other")).none());
+        assert_eq!(held(&world, &declared("orion-70b")).artifacts, BTreeSet::from(["orion-70b".to_string()]));
+        assert!(held(&world, &declared("other")).none());
     }
 }

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-
 use super::backend::BackendKey;
 use super::decision::Violation;
+use super::packed::PackedPod;
 use super::rules::Rule;
 use super::world::{
     Artifact, ArtifactLocation, Claim, ClaimName, Environment, EnvironmentMember, Incident, LocationSource,
@@ -109,7 +108,7 @@ impl World {
     }
 
     /// The pods of a namespace, by name.
-    pub fn pods_in<'a>(&'a self, namespace: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+    pub fn pods_in<'a>(&'a self, namespace: &str) -> impl Iterator<Item = (&'a str, &'a PackedPod)> {
         let from = (namespace.to_string(), String::new());
         let pods = self.pods.range(from..).take_while(move |((other, _), _)| other == namespace);
         pods.map(|((_, name), pod)| (name.as_str(), pod.as_ref()))

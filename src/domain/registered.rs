@@ -24,7 +24,8 @@ pub struct Registered {
     declared: Map<ClaimName, Declared>,
     /// Those of them that name a volume, by its name.
     leading: Set<(String, ClaimName)>,
-    /// Volumes that are reserved for a claim or bound to it.
+    /// Volumes that are reserved for a claim which does not name them. Where both are bound to each other, as nearly all
+    /// are, nobody asks.
     reserved: Set<(ClaimName, String)>,
     /// Volumes for nobody, by key in the form that is compared.
     free: Map<String, Vec<String>>,
@@ -76,7 +77,7 @@ impl World {
         keys.map(|key| (key.clone(), self.artifacts_at(&key))).find(|(_, artifacts)| !artifacts.is_empty())
     }
 
-    /// The first volume by name that is reserved for a claim or bound to it.
+    /// The first volume by name that is reserved for a claim. To be asked of claims that name none themselves.
     pub(super) fn reserved_for(&self, claim: &ClaimName) -> Option<&str> {
         let Some(registered) = self.registered() else {
             return self.volumes.iter().find(|(_, v)| v.claim.as_ref() == Some(claim)).map(|(name, _)| name.as_str());
@@ -197,7 +198,10 @@ impl Registered {
     /// Takes over the claims that changed, and adds the artifacts behind them to those that are touched.
     fn follow_claims(&mut self, before: &Map<ClaimName, Claim>, touched: &mut BTreeSet<String>) {
         let after = self.claims.clone();
-        for (name, ..) in changes(before, &after) {
+        for (name, old, new) in changes(before, &after) {
+            for volume in [old, new].into_iter().flatten().filter_map(|claim| claim.volume.clone()) {
+                self.check_reserved(name, &volume);
+            }
             let Some(mut declared) = self.declared.get(name).cloned() else { continue };
             touched.extend(declared.artifacts.iter().cloned());
             self.lead(name, &mut declared);
@@ -216,12 +220,7 @@ impl Registered {
             for (volume, is_new) in old.map(|old| (old, false)).into_iter().chain(new.map(|new| (new, true))) {
                 match (&volume.claim, &volume.key) {
                     (Some(claim), _) => {
-                        let pair = (claim.clone(), name.clone());
-                        if is_new {
-                            self.reserved.insert(pair);
-                        } else {
-                            self.reserved.remove(&pair);
-                        }
+                        self.check_reserved(claim, name);
                         affected.push(claim.clone());
                     }
                     (None, Ok(key)) => {
@@ -241,6 +240,18 @@ impl Registered {
             }
         }
         free
+    }
+
+    /// Notes whether a volume is reserved for a claim which does not name it.
+    fn check_reserved(&mut self, claim: &ClaimName, volume: &str) {
+        let reserved = self.volumes.get(volume).is_some_and(|volume| volume.claim.as_ref() == Some(claim));
+        let named = self.claims.get(claim).is_some_and(|claim| claim.volume.as_deref() == Some(volume));
+        let pair = (claim.clone(), volume.to_owned());
+        if reserved && !named {
+            self.reserved.insert(pair);
+        } else {
+            self.reserved.remove(&pair);
+        }
     }
 
     /// Notes where an artifact is now. Gives the keys at which it was not before, or is no more.

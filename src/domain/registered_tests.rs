@@ -134,7 +134,10 @@ fn answers(world: &World) -> Vec<String> {
             ClaimStorage::Volume { volume, key } => format!("{volume} {key:?}"),
             other => format!("{other:?}"),
         };
-        answers.push(format!("{name:?}: {storage}, {:?}", world.reserved_for(&name)));
+        answers.push(format!("{name:?}: {storage}"));
+        if world.claims.get(&name).is_some_and(|claim| claim.volume.is_none()) {
+            answers.push(format!("reserved for {name:?}: {:?}", world.reserved_for(&name)));
+        }
         answers.push(format!("behind {name:?}: {}", names(world.artifacts_behind(&name))));
     }
     answers.push(format!("images: {}", world.registers_images()));

@@ -30,8 +30,7 @@ pub struct Subject {
 
 impl Subject {
     /// A pod that runs, as it would be made again.
-    pub fn running_pod(namespace: &str, name: &str, pod: &Value) -> Self {
-        let mut pod = pod.clone();
+    pub fn running_pod(namespace: &str, name: &str, mut pod: Value) -> Self {
         if let Some(fields) = pod.as_object_mut() {
             fields.remove("status");
         }

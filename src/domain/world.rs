@@ -1,8 +1,10 @@
 //! What is known of the cluster when a decision is made.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::backend::BackendKey;
+use super::packed::PackedPod;
 use super::registered::Registered;
 pub use super::settings::{Administrators, GpuPodsOutside, NodeAgent, RestartAllContainers, Settings};
 use crate::api::{Mode, Modes, VolumeRules};
@@ -34,9 +36,9 @@ pub struct World {
     /// Nodes: name, and whether the kubelet declares that it restarts all containers of a pod where a rule of one says so.
     /// No refusal rests on it, so it is never among `unsynced`. The webhook fills it; the controller does not need it.
     pub nodes: Map<String, bool>,
-    /// Pods of member namespaces by namespace and name, as raw JSON. The controller and the CLI fill it; the webhook does not need it.
+    /// Pods by namespace and name. The controller and the CLI fill it; the webhook does not need it.
     /// Shared, so that to keep a pod costs little.
-    pub pods: Map<(String, String), std::sync::Arc<serde_json::Value>>,
+    pub pods: Map<(String, String), Arc<PackedPod>>,
     /// Where registered storage is, looked up in advance: see [`World::look_up`].
     pub registered: Registered,
 }
@@ -299,14 +301,12 @@ pub struct EnvironmentMember {
 /// A PersistentVolumeClaim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claim {
-    /// UID.
-    pub uid: String,
     /// The volume it is bound to or asks for by name; `None` while it is open which one it will be.
     pub volume: Option<String>,
     /// Whether the binding is complete (phase Bound).
     pub bound: bool,
-    /// Names what it is to be filled from (`dataSource`, `dataSourceRef`), as `kind namespace/name`.
-    pub data_source: Option<DataSource>,
+    /// Names what it is to be filled from (`dataSource`, `dataSourceRef`). Most claims have none, so it takes no place there.
+    pub data_source: Option<Box<DataSource>>,
     /// UID of what controls it; of a claim that was made for a generic ephemeral volume that is the pod.
     pub controller: Option<String>,
     /// Whether it is being deleted.

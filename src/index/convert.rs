@@ -12,6 +12,7 @@ use crate::api::{
     CsiLocation, HostPathLocation, ImageLocation, Layout, MAX_MANIFEST_SHARDS, Mode, Modes, NfsLocation,
     WeightArtifact, WeightEnvironment, WeightIncident, Writes,
 };
+use crate::domain::PackedPod;
 use crate::domain::access::Grant;
 use crate::domain::backend::{self, BackendKey};
 use crate::domain::world::{
@@ -284,14 +285,13 @@ pub fn claim(object: &DynamicObject) -> (ClaimName, Claim) {
     // dataSourceRef holds whatever dataSource holds and more, so it is looked at first.
     let data_source = ["/spec/dataSourceRef", "/spec/dataSource"].iter().find_map(|pointer| {
         let source = data.pointer(pointer)?;
-        Some(DataSource {
+        Some(Box::new(DataSource {
             kind: text(source, "/kind").unwrap_or_default(),
             namespace: text(source, "/namespace").unwrap_or_else(|| name.namespace.clone()),
             name: text(source, "/name").unwrap_or_default(),
-        })
+        }))
     });
     let claim = Claim {
-        uid: object.metadata.uid.clone().unwrap_or_default(),
         volume: text(data, "/spec/volumeName"),
         bound: text(data, "/status/phase").as_deref() == Some("Bound"),
         data_source,
@@ -333,16 +333,18 @@ pub fn restarts_all_containers(node: &DynamicObject) -> bool {
     array(&node.data, "/status/declaredFeatures").iter().any(|feature| feature == RESTART_ALL_CONTAINERS)
 }
 
-/// A pod as raw JSON, without what no rule reads and what changes often.
-pub fn pod(mut object: DynamicObject) -> ((String, String), Arc<Value>) {
+/// A pod as the world keeps it, by namespace and name.
+pub fn pod(object: DynamicObject) -> ((String, String), Arc<PackedPod>) {
     let key = (namespace_of(&object), name_of(&object));
+    (key, Arc::new(PackedPod::new(pod_object(object))))
+}
+
+/// A pod as raw JSON, without what no rule reads and what changes often.
+pub fn pod_object(mut object: DynamicObject) -> Value {
     object.metadata.managed_fields = None;
     object.metadata.resource_version = None;
     if let Some(annotations) = object.metadata.annotations.as_mut() {
         annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-    }
-    if let Some(status) = object.data.get_mut("status").and_then(Value::as_object_mut) {
-        status.remove("conditions");
     }
     let mut value = object.data;
     if !value.is_object() {
@@ -354,7 +356,7 @@ pub fn pod(mut object: DynamicObject) -> ((String, String), Arc<Value>) {
         // Serialising metadata that was just parsed cannot fail; were it to, a pod without metadata is a malformed one.
         map.insert("metadata".into(), serde_json::to_value(&object.metadata).unwrap_or_default());
     }
-    (key, Arc::new(value))
+    value
 }
 
 /// Name of an object; empty where it has none.

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use kube::core::DynamicObject;
 use kube::runtime::watcher::Event;
-use serde_json::Value;
 
 use super::convert;
-use crate::domain::World;
 use crate::domain::world::{
     Artifact, Claim, ClaimName, Environment, EnvironmentMember, Incident, SnapshotContent, Volume,
 };
+use crate::domain::{PackedPod, World};
 
 /// An object of a watched kind, as the world holds it.
 pub(super) trait Folded: Sized + Send + 'static {
@@ -347,7 +346,7 @@ impl Folded for IncidentObject {
 }
 
 /// A pod.
-pub(super) struct PodObject((String, String), Arc<Value>);
+pub(super) struct PodObject((String, String), Arc<PackedPod>);
 
 impl Folded for PodObject {
     const KIND: &'static str = "Pod";

@@ -49,7 +49,7 @@ impl Fresh {
     /// Where the API server does not answer, or refuses.
     pub async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Value>, FreshError> {
         let found = self.get::<Pod>(Some(namespace), name).await?;
-        Ok(found.map(|pod| std::sync::Arc::unwrap_or_clone(convert::pod(pod).1)))
+        Ok(found.map(convert::pod_object))
     }
 
     /// A world in which a namespace, claims of it, and the volumes that they name, are as they are now.

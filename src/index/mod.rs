@@ -11,6 +11,8 @@ mod fresh;
 mod offline;
 pub mod quantity;
 #[cfg(test)]
+mod size;
+#[cfg(test)]
 mod tests;
 mod watch;
 
@@ -29,6 +31,10 @@ pub use offline::{IndexError, from_objects, snapshot};
 
 use crate::domain::World;
 use crate::domain::world::Settings;
+
+/// How many objects of a listing are parsed at a time. Parsed, a pod of some size takes 200 kB, and what memory was at its
+/// highest is not given back to the system.
+pub(crate) const PAGE: u32 = 100;
 
 /// What an index is for, and so how much it watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,8 +180,7 @@ impl Index {
     }
 
     /// Folds events of one kind into the world, in one step for all readers.
-    fn fold<T: fold::Folded>(&self, fold: &mut fold::Fold<T>, events: Vec<Event<kube::core::DynamicObject>>) {
-        let events: Vec<Event<T>> = events.into_iter().map(|event| fold::converted(event)).collect();
+    fn fold<T: fold::Folded>(&self, fold: &mut fold::Fold<T>, events: Vec<Event<T>>) {
         let mut changed = false;
         {
             let mut world = self.shared.folded.lock().unwrap_or_else(PoisonError::into_inner);

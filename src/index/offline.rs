@@ -8,7 +8,7 @@ use kube::{Api, Client, Resource};
 use serde_json::Value;
 
 use super::fold::{self, Fold, Folded};
-use super::{Kind, watch};
+use super::{Kind, PAGE, watch};
 use crate::api::{WeightArtifact, WeightEnvironment, WeightIncident};
 use crate::domain::World;
 use crate::domain::world::{ClaimName, Settings};
@@ -46,9 +46,6 @@ pub enum IndexError {
         reason: String,
     },
 }
-
-/// How many objects one page of a listing holds.
-const PAGE: u32 = 500;
 
 /// The world as a cluster shows it now, pods included.
 ///

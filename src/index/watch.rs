@@ -12,7 +12,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 
 use super::fold::{self, Fold, Folded};
-use super::{Index, Kind, Scope};
+use super::{Index, Kind, PAGE, Scope};
 use crate::api::{WeightArtifact, WeightEnvironment, WeightIncident};
 
 /// How long a failed watch waits at first, and at most, before it is tried again.
@@ -54,7 +54,7 @@ async fn objects<T: Folded, K: Resource<DynamicType = ()>>(index: Index, client:
 
 async fn watched<T: Folded>(index: Index, client: Client, resource: ApiResource) {
     let api: Api<DynamicObject> = Api::all_with(client, &resource);
-    follow::<T>(index, watcher(api, watcher::Config::default())).await;
+    follow::<T>(index, watcher(api, watcher::Config::default().page_size(PAGE))).await;
 }
 
 /// The contents of snapshots: a kind that comes with the snapshot controller.
@@ -92,6 +92,8 @@ async fn follow<T: Folded>(
     events: impl futures::Stream<Item = Result<Event<DynamicObject>, watcher::Error>> + Send,
 ) {
     let mut fold = Fold::<T>::new();
+    // What is parsed is let go before the next is looked at.
+    let events = events.map(|event| event.map(fold::converted::<T>));
     let mut events = pin!(events.ready_chunks(BATCH));
     let mut pause = PAUSE.0;
     while let Some(chunk) = events.next().await {

@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::Value;
 
 use super::{
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     api::{Mode, Remediation},
-    domain::{Operation, Request, Rule, User, World, admission, consumers, world::Environment},
+    domain::{Operation, Request, Rule, User, World, admission, world::Environment},
     render::report::Finding,
 };
 
@@ -40,7 +41,7 @@ impl Told {
     pub fn retain(&self, world: &World) {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !told.is_empty() {
-            let there: BTreeSet<&str> = world.pods.values().map(|pod| text(pod, "/metadata/uid")).collect();
+            let there: BTreeSet<&str> = world.pods.values().map(|pod| pod.uid()).collect();
             told.retain(|key, _| key.split('/').next().is_some_and(|uid| there.contains(uid)));
         }
     }
@@ -48,18 +49,36 @@ impl Told {
 
 /// A pod that runs and would be refused if it were made again as it is.
 #[derive(Debug)]
-pub struct Refused<'a> {
-    pod: &'a Value,
+pub struct Refused {
+    pod: ObjectReference,
     /// `namespace/name`.
     shown: String,
     /// Ids of the rules, each once.
     rules: BTreeSet<String>,
     /// The texts of the refusal.
     texts: Vec<String>,
+    /// It is not evicted, whatever the rules: it is going, or its node would bring it back.
+    stays: bool,
+}
+
+impl Refused {
+    fn new(pod: &Value, texts: Vec<String>) -> Self {
+        Self {
+            pod: events::pod_reference(pod),
+            shown: format!("{}/{}", text(pod, "/metadata/namespace"), text(pod, "/metadata/name")),
+            rules: texts.iter().filter_map(|text| id(text)).map(String::from).collect(),
+            texts,
+            stays: pod.pointer("/metadata/deletionTimestamp").is_some() || events::is_static(pod),
+        }
+    }
+
+    fn uid(&self) -> &str {
+        self.pod.uid.as_deref().unwrap_or_default()
+    }
 }
 
 /// The pods of an environment that would be refused now, or that Enforce would refuse where it is in Audit.
-pub fn refused<'a>(world: &'a World, environment: &Environment) -> Vec<Refused<'a>> {
+pub fn refused(world: &World, environment: &Environment) -> Vec<Refused> {
     let keeps = |namespace: &str| {
         world.membership(namespace).environment().is_some_and(|keeper| keeper.name == environment.name)
     };
@@ -67,11 +86,11 @@ pub fn refused<'a>(world: &'a World, environment: &Environment) -> Vec<Refused<'
     let members: BTreeSet<String> = environment.members.iter().map(|member| member.namespace.clone()).collect();
     let mut found = Vec::new();
     for namespace in members.iter().filter(|namespace| keeps(namespace)) {
-        for (name, pod) in world.pods_in(namespace).filter(|(_, pod)| !consumers::ended(pod)) {
-            let texts = refusal(world, environment, namespace, name, pod);
+        for (name, pod) in world.pods_in(namespace).filter(|(_, pod)| !pod.ended()) {
+            let pod = pod.unpack();
+            let texts = refusal(world, environment, namespace, name, &pod);
             if !texts.is_empty() {
-                let rules = texts.iter().filter_map(|text| id(text)).map(String::from).collect();
-                found.push(Refused { pod, shown: format!("{namespace}/{name}"), rules, texts });
+                found.push(Refused::new(&pod, texts));
             }
         }
     }
@@ -107,7 +126,7 @@ fn id(text: &str) -> Option<&str> {
 }
 
 /// Whether no pod runs that would be refused.
-pub fn condition(environment: &Environment, refused: &[Refused<'_>]) -> Wanted {
+pub fn condition(environment: &Environment, refused: &[Refused]) -> Wanted {
     const KIND: &str = "PodsConform";
     let shown: Vec<String> =
         refused.iter().map(|pod| format!("{} ({})", pod.shown, Vec::from_iter(pod.rules.clone()).join(", "))).collect();
@@ -128,14 +147,13 @@ pub fn condition(environment: &Environment, refused: &[Refused<'_>]) -> Wanted {
 }
 
 /// What is reported of them: each text is of one rule.
-pub fn findings(environment: &Environment, refused: &[Refused<'_>]) -> Vec<Finding> {
+pub fn findings(environment: &Environment, refused: &[Refused]) -> Vec<Finding> {
     let enforced = environment.enforces_admission();
     let mut findings = Vec::new();
     for pod in refused {
-        let reference = events::pod_reference(pod.pod);
         findings.extend(pod.texts.iter().filter_map(|text| {
             let rule = id(text)?.to_string();
-            Some(Finding { pod: reference.clone(), rule, text: text.clone(), enforced })
+            Some(Finding { pod: pod.pod.clone(), rule, text: text.clone(), enforced })
         }));
     }
     findings
@@ -145,20 +163,19 @@ pub fn findings(environment: &Environment, refused: &[Refused<'_>]) -> Vec<Findi
 ///
 /// # Errors
 /// If the API server refuses an event; the next run tries again.
-pub async fn tell(context: &Context, environment: &Environment, refused: &[Refused<'_>]) -> Result<(), ReconcileError> {
+pub async fn tell(context: &Context, environment: &Environment, refused: &[Refused]) -> Result<(), ReconcileError> {
     for pod in refused {
-        let uid = text(pod.pod, "/metadata/uid").to_string();
         let note = pod.texts.join("\n");
-        if !context.memory.audited.is_news(&uid, &note) {
+        if !context.memory.audited.is_news(pod.uid(), &note) {
             continue;
         }
-        context.writer.event(&event(pod.pod, environment, &note)).await?;
-        context.memory.audited.insert(uid, note);
+        context.writer.event(&event(&pod.pod, environment, &note)).await?;
+        context.memory.audited.insert(pod.uid().into(), note);
     }
     Ok(())
 }
 
-fn event(pod: &Value, environment: &Environment, note: &str) -> Event {
+fn event(pod: &ObjectReference, environment: &Environment, note: &str) -> Event {
     let name = &environment.name;
     let (reason, action, note) = match environment.modes.admission {
         Mode::Audit => (
@@ -172,15 +189,7 @@ fn event(pod: &Value, environment: &Environment, note: &str) -> Event {
             format!("This pod runs, but WeightEnvironment {name:?} would refuse it now: {note}"),
         ),
     };
-    Event {
-        regarding: events::pod_reference(pod),
-        related: None,
-        warning: true,
-        reason,
-        action,
-        occurrence: note.clone(),
-        note,
-    }
+    Event { regarding: pod.clone(), related: None, warning: true, reason, action, occurrence: note.clone(), note }
 }
 
 /// Evicts such pods where the environment is enforced and says so; returns whether one is left that could not be evicted yet.
@@ -194,25 +203,22 @@ pub async fn remedy(
     context: &Context,
     environment: &Environment,
     remediation: Remediation,
-    refused: &[Refused<'_>],
+    refused: &[Refused],
 ) -> Result<bool, ReconcileError> {
     let mut left = false;
     if remediation == Remediation::Report || !environment.enforces_admission() {
         return Ok(left);
     }
     for pod in refused.iter().filter(|pod| is_evicted(pod)) {
-        let (namespace, name) = (text(pod.pod, "/metadata/namespace"), text(pod.pod, "/metadata/name"));
-        left |= !context.writer.evict(namespace, name, text(pod.pod, "/metadata/uid")).await?;
+        let (namespace, name) = (pod.pod.namespace.as_deref(), pod.pod.name.as_deref());
+        left |= !context.writer.evict(namespace.unwrap_or_default(), name.unwrap_or_default(), pod.uid()).await?;
     }
     Ok(left)
 }
 
-fn is_evicted(refused: &Refused<'_>) -> bool {
+fn is_evicted(refused: &Refused) -> bool {
     let of_another_verifier = [Rule::VerifierAltered.id(), Rule::ReverifierAltered.id()];
-    let going = refused.pod.pointer("/metadata/deletionTimestamp").is_some();
-    !going
-        && !events::is_static(refused.pod)
-        && refused.rules.iter().any(|id| !of_another_verifier.contains(&id.as_str()))
+    !refused.stays && refused.rules.iter().any(|id| !of_another_verifier.contains(&id.as_str()))
 }
 
 #[cfg(test)]
@@ -222,7 +228,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::index;
+    use crate::{domain::PackedPod, index};
 
     fn world(admission: &str) -> World {
         let objects = vec![
@@ -234,13 +240,12 @@ mod tests {
         index::from_objects(objects, crate::domain::world::Settings::default()).unwrap()
     }
 
-    fn gpu_pod(volume: serde_json::Value) -> Arc<Value> {
-        Arc::new(
-            json!({"metadata": {"namespace": "llm", "name": "p", "uid": "p1"}, "status": {"phase": "Running"}, "spec": {
+    fn gpu_pod(volume: serde_json::Value) -> Arc<PackedPod> {
+        let pod = json!({"metadata": {"namespace": "llm", "name": "p", "uid": "p1"}, "status": {"phase": "Running"}, "spec": {
             "containers": [{"name": "c", "image": "i", "resources": {"limits": {"nvidia.com/gpu": "1"}},
                             "volumeMounts": [{"name": "v", "mountPath": "/v"}]}],
-            "volumes": [volume]}}),
-        )
+            "volumes": [volume]}});
+        Arc::new(pod.into())
     }
 
     #[test]
@@ -254,7 +259,7 @@ mod tests {
         let found = refused(&world, &environment);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].rules.contains("WL-120"), "{found:?}");
-        let event = event(found[0].pod, &environment, &found[0].texts.join("\n"));
+        let event = event(&found[0].pod, &environment, &found[0].texts.join("\n"));
         assert!(event.note.starts_with("WeightEnvironment \"serving\" is in Audit; Enforce would refuse this pod: "));
         let condition = condition(&environment, &found);
         assert_eq!((condition.reason, condition.holds()), ("WouldBeRefused", false));
@@ -268,15 +273,15 @@ mod tests {
             .insert(("llm".into(), "p".into()), gpu_pod(json!({"name": "v", "nfs": {"server": "nas", "path": "/m"}})));
         let mut plain = json!({"metadata": {"namespace": "llm", "name": "q", "uid": "q1"}, "status": {"phase": "Running"},
             "spec": {"containers": [{"name": "c", "image": "i"}]}});
-        world.pods.insert(("llm".into(), "q".into()), Arc::new(plain.clone()));
+        world.pods.insert(("llm".into(), "q".into()), Arc::new(plain.clone().into()));
         plain["status"]["phase"] = "Failed".into();
         plain["spec"]["hostNetwork"] = true.into();
-        world.pods.insert(("llm".into(), "ended".into()), Arc::new(plain));
+        world.pods.insert(("llm".into(), "ended".into()), Arc::new(plain.into()));
         let environment = world.environments["serving"].clone();
         let found = refused(&world, &environment);
         assert_eq!(found.iter().map(|pod| pod.shown.as_str()).collect::<Vec<_>>(), ["llm/p"], "{found:?}");
         assert!(found[0].rules.contains("WL-120") && is_evicted(&found[0]), "{found:?}");
-        let event = event(found[0].pod, &environment, "[WL-120] n");
+        let event = event(&found[0].pod, &environment, "[WL-120] n");
         assert_eq!(event.note, "This pod runs, but WeightEnvironment \"serving\" would refuse it now: [WL-120] n");
         let said = condition(&environment, &found);
         assert!(said.reason == "RunAgainstRules" && said.message.contains("llm/p (WL-120"), "{said:?}");
@@ -287,8 +292,7 @@ mod tests {
     fn a_pod_with_another_verifier_and_a_static_one_are_not_evicted() {
         let pod = |annotations: serde_json::Value| json!({"metadata": {"annotations": annotations}});
         let of = |pod: &Value, rules: &[&str]| {
-            let rules = rules.iter().map(ToString::to_string).collect();
-            is_evicted(&Refused { pod, shown: String::new(), rules, texts: vec![] })
+            is_evicted(&Refused::new(pod, rules.iter().map(|id| format!("[{id}] n")).collect()))
         };
         let plain = pod(json!({}));
         assert!(!of(&plain, &["WL-302"]) && !of(&plain, &["WL-302", "WL-309"]));

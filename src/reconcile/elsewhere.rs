@@ -3,22 +3,16 @@
 //! whoever deletes its mirror.
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use serde_json::Value;
 
 use super::{
-    Context,
-    conditions::Wanted,
-    error::ReconcileError,
-    events::{self, Event, text},
-    members::name_some,
-    verification::Holder,
+    Context, conditions::Wanted, error::ReconcileError, events::Event, members::name_some, verification::Holder,
 };
-use crate::domain::{Membership, Rule, World, consumers, index_plan, world::Artifact};
+use crate::domain::{Membership, Rule, World, index_plan, world::Artifact};
 use crate::render::report::Finding;
 
 /// A pod that holds an artifact where it is not permitted.
 pub struct Elsewhere<'a> {
-    pod: &'a Value,
+    pod: &'a ObjectReference,
     /// How a message calls it.
     shown: String,
     /// Why it may not.
@@ -28,24 +22,24 @@ pub struct Elsewhere<'a> {
 /// Such pods of an artifact. Agents of the node may reach any directory; a static pod is none of them, whatever service
 /// account stands there. What environments in Audit would refuse is told by them,
 /// and a namespace is pinned in a moment.
-pub fn found<'a>(world: &World, artifact: &Artifact, holders: &[Holder<'a>]) -> Vec<Elsewhere<'a>> {
+pub fn found<'a>(world: &World, artifact: &Artifact, holders: &'a [Holder<'_>]) -> Vec<Elsewhere<'a>> {
     let enforced = index_plan::enforced(world, artifact);
     let running = holders.iter().filter(|holder| !holder.ended);
     running
         .filter_map(|holder| {
-            let (namespace, account) =
-                (text(holder.pod, "/metadata/namespace"), consumers::service_account(holder.pod));
+            let namespace = holder.reference.namespace.as_deref().unwrap_or_default();
+            let account = &holder.account;
             let fact = world.permits(artifact, namespace, account).err()?.fact;
-            if events::is_static(holder.pod) {
-                let node = text(holder.pod, "/spec/nodeName");
+            let pod = &holder.reference;
+            if let Some(node) = &holder.static_on {
                 let shown = format!("static pod {} of node {node}", holder.name);
-                return Some(Elsewhere { pod: holder.pod, shown, fact });
+                return Some(Elsewhere { pod, shown, fact });
             }
             let membership = world.membership(namespace);
             let audited = membership.environment().is_some_and(|environment| !environment.enforces_admission());
             let unpinned = matches!(membership, Membership::Unpinned { .. });
             let spared = !enforced || audited || unpinned || world.settings.is_node_agent(namespace, account);
-            (!spared).then(|| Elsewhere { pod: holder.pod, shown: format!("pod {}", holder.name), fact })
+            (!spared).then(|| Elsewhere { pod, shown: format!("pod {}", holder.name), fact })
         })
         .collect()
 }
@@ -67,7 +61,7 @@ const REMEDY: &str = "delete these pods; a static pod ends when its manifest is 
 pub fn findings(elsewhere: &[Elsewhere<'_>]) -> Vec<Finding> {
     let rule = Rule::NotPermittedHere.id();
     let of = |found: &Elsewhere<'_>| Finding {
-        pod: events::pod_reference(found.pod),
+        pod: found.pod.clone(),
         rule: rule.to_string(),
         text: format!("[{rule}] {}: {} Remedy: {REMEDY}", found.shown, found.fact),
         enforced: true,
@@ -86,7 +80,7 @@ pub async fn tell(
 ) -> Result<(), ReconcileError> {
     let name = artifact.name.as_deref().unwrap_or_default();
     for found in elsewhere {
-        let uid = format!("{}/{name}", text(found.pod, "/metadata/uid"));
+        let uid = format!("{}/{name}", found.pod.uid.as_deref().unwrap_or_default());
         if !context.memory.elsewhere.is_news(&uid, &found.fact) {
             continue;
         }
@@ -99,7 +93,6 @@ pub async fn tell(
 }
 
 fn occurrences(artifact: &ObjectReference, found: &Elsewhere<'_>) -> [Event; 2] {
-    let pod = events::pod_reference(found.pod);
     let event = |regarding: &ObjectReference, related: &ObjectReference| Event {
         regarding: regarding.clone(),
         related: Some(related.clone()),
@@ -107,18 +100,24 @@ fn occurrences(artifact: &ObjectReference, found: &Elsewhere<'_>) -> [Event; 2] 
         reason: "HeldElsewhere",
         action: "Watch",
         note: format!("{}: {} Remedy: {REMEDY}", found.shown, found.fact),
-        occurrence: format!("{} {}", pod.uid.as_deref().unwrap_or_default(), found.fact),
+        occurrence: format!("{} {}", found.pod.uid.as_deref().unwrap_or_default(), found.fact),
     };
-    [event(&pod, artifact), event(artifact, &pod)]
+    [event(found.pod, artifact), event(artifact, found.pod)]
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
-    use crate::reconcile::events::MIRROR;
-    use crate::{domain::world::Settings, index, reconcile::verification};
+    use crate::{
+        domain::{consumers, world::Settings},
+        index,
+        reconcile::{
+            events::{MIRROR, text},
+            verification,
+        },
+    };
 
     fn world(admission: &str) -> World {
         let objects = vec![
@@ -143,8 +142,8 @@ mod tests {
     /// How the pod is named among those elsewhere.
     fn shown(world: &mut World, pod: &Value) -> Option<String> {
         let key = (text(pod, "/metadata/namespace").to_owned(), "p".to_owned());
-        world.pods = [(key.clone(), std::sync::Arc::new(pod.clone()))].into_iter().collect();
-        assert!(consumers::holdings(world, pod).artifacts.contains("orion"), "{pod}");
+        world.pods = [(key.clone(), std::sync::Arc::new(pod.clone().into()))].into_iter().collect();
+        assert!(consumers::holdings(world, &key.0, &world.pods[&key]).artifacts.contains("orion"), "{pod}");
         let holders = verification::holders(world, &[key], "orion", None);
         let found = found(world, &world.artifacts["orion"], &holders);
         assert_eq!(condition(&found).holds(), found.is_empty());

@@ -51,8 +51,7 @@ pub async fn reconcile(context: &Context, name: &str) -> Result<Next, ReconcileE
         return Ok(None);
     }
 
-    let written: BTreeSet<String> =
-        context.observed.policies_of(name).into_iter().map(|(namespace, _)| namespace).collect();
+    let written = context.observed.namespaces_written(name);
     let members = members::of(&context.world, &environment, &written);
     let left = if environment.deleting { pods_left(context, &environment, &written).await? } else { vec![] };
     if environment.deleting && left.is_empty() {
@@ -215,7 +214,7 @@ fn status(
     members: &Members,
     policies: &Policies,
     left: &[String],
-    refused: &[audit::Refused<'_>],
+    refused: &[audit::Refused],
 ) -> WeightEnvironmentStatus {
     let accepted: Vec<&str> = members
         .status

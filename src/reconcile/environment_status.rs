@@ -30,7 +30,7 @@ pub(super) struct Findings<'a> {
     /// Who could reach the weights past admission.
     pub could: access::Could,
     /// Pods that run although they would be refused.
-    pub refused: &'a [Refused<'a>],
+    pub refused: &'a [Refused],
     /// Pods for which the deletion of the environment waits.
     pub left: &'a [String],
 }

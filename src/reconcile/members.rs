@@ -153,7 +153,7 @@ fn pin(world: &mut World, environment: &str, added: &BTreeMap<String, String>) {
 pub fn holders(world: &World, namespace: &str) -> Vec<String> {
     world
         .pods_in(namespace)
-        .filter(|(_, pod)| !consumers::ended(pod) && !consumers::holdings(world, pod).none())
+        .filter(|(_, pod)| !pod.ended() && !consumers::holdings(world, namespace, pod).none())
         .map(|(name, _)| format!("{namespace}/{name}"))
         .collect()
 }
@@ -282,7 +282,7 @@ mod tests {
         world.volumes.insert("pv".into(), Volume { key: Err("unknown".into()), claim: Some(claim) });
         let pod = json!({"metadata": {"namespace": "b", "name": "llm-0"}, "status": {"phase": phase},
             "spec": {"volumes": [{"name": "w", "persistentVolumeClaim": {"claimName": "w"}}]}});
-        world.pods.insert(("b".into(), "llm-0".into()), Arc::new(pod));
+        world.pods.insert(("b".into(), "llm-0".into()), Arc::new(pod.into()));
         Arc::new(world)
     }
 

@@ -7,6 +7,7 @@ pub mod apply;
 pub mod artifact;
 mod audit;
 pub mod certificate;
+mod concerned;
 pub mod conditions;
 mod drift;
 pub mod elsewhere;
@@ -52,6 +53,7 @@ use crate::{
         metrics::{Access, Reconciles, Writes},
     },
 };
+use concerned::Concerned;
 use error::ReconcileError;
 use in_force::InForce;
 use observed::Observed;
@@ -109,7 +111,7 @@ impl Context {
     fn new(writer: &apply::Writer, world: Arc<World>, observed: &Observed, memory: &Memory, access: &Access) -> Self {
         let mut holders: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
         for (key, pod) in &world.pods {
-            for artifact in consumers::holdings(&world, pod).artifacts {
+            for artifact in consumers::holdings(&world, &key.0, pod).artifacts {
                 holders.entry(artifact).or_default().push(key.clone());
             }
         }
@@ -205,12 +207,17 @@ async fn reconcile(index: Index, observed: Observed, writer: apply::Writer, acce
         objects_changed.mark_unchanged();
         let world = index.world();
         if world.unsynced.is_empty() {
-            let only_pods = only_pods && last.as_ref().is_some_and(|last| same_but_for_pods(last, &world));
+            let concerned = match &last {
+                Some(last) if only_pods && same_but_for_pods(last, &world) => {
+                    Concerned::by_pods(last, &world, |environment| observed.namespaces_written(&environment.name))
+                }
+                _ => Concerned::All,
+            };
             last = Some(world.clone());
             let context = Context::new(&writer, world, &observed, &memory, access);
             memory.audited.retain(&context.world);
             memory.elsewhere.retain(&context.world);
-            round(&context, &mut schedule, only_pods, metrics).await;
+            round(&context, &mut schedule, &concerned, metrics).await;
         }
         let due = schedule.next().map(tokio::time::Instant::from_std);
         tokio::select! {
@@ -234,6 +241,7 @@ fn same_but_for_pods(one: &World, other: &World) -> bool {
         && same(&one.namespaces, &other.namespaces)
         && same(&one.claims, &other.claims)
         && same(&one.volumes, &other.volumes)
+        && same(&one.snapshots, &other.snapshots)
 }
 
 async fn sleep_until(time: Option<tokio::time::Instant>) {
@@ -244,11 +252,11 @@ async fn sleep_until(time: Option<tokio::time::Instant>) {
 }
 
 /// Runs every recipe that may run now.
-async fn round(context: &Context, schedule: &mut Schedule, only_pods: bool, metrics: &Reconciles) {
+async fn round(context: &Context, schedule: &mut Schedule, concerned: &Concerned, metrics: &Reconciles) {
     let recipes = recipes(context);
     schedule.retain(&recipes);
     let runnable: Vec<Recipe> =
-        recipes.into_iter().filter(|recipe| schedule.runs(recipe, only_pods, Instant::now())).collect();
+        recipes.into_iter().filter(|recipe| schedule.runs(recipe, concerned, Instant::now())).collect();
     let outcomes: Vec<_> = stream::iter(runnable)
         .map(|recipe| async move {
             let outcome = tokio::time::timeout(PATIENCE, run_recipe(context, &recipe)).await;

@@ -3,7 +3,10 @@
 //! The index has the declarations as the rules see them; here they are whole, with their resource versions, beside what
 //! Weightlock wrote. Each change wakes the reconciler.
 
+mod kept;
+
 use std::{
+    collections::BTreeSet,
     future::Future,
     sync::{
         Arc,
@@ -27,7 +30,7 @@ use kube::{
     api::{ApiResource, DynamicObject},
     core::PartialObjectMeta,
     runtime::{
-        reflector::{ObjectRef, Store, store::Writer as StoreWriter},
+        reflector::{Lookup, ObjectRef, Store, store::Writer as StoreWriter},
         watcher::{self, watcher},
     },
 };
@@ -41,9 +44,10 @@ use crate::{
         access, carrier,
         settings::{AUTHORITY_SECRET, SERVING_SECRET, Settings},
     },
-    index::convert::grants,
+    index::{PAGE, convert::grants},
     render::{ENVIRONMENT_LABEL, MANAGED_BY, report::ClusterReport},
 };
+use kept::KeptArtifact;
 
 /// How long a failed watch waits before it is tried again.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -54,7 +58,7 @@ const NOT_SERVED: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub struct Observed {
     environments: Store<DynamicObject>,
-    artifacts: Store<DynamicObject>,
+    artifacts: Store<KeptArtifact>,
     /// NetworkPolicies of everyone, ours among them.
     policies: Store<DynamicObject>,
     /// Roles and ClusterRoles.
@@ -108,7 +112,6 @@ impl Observed {
             reader
         };
         let environments = store(erase::<WeightEnvironment>(), watcher::Config::default());
-        let artifacts = store(erase::<WeightArtifact>(), watcher::Config::default());
         let policies = store(erase::<NetworkPolicy>(), watcher::Config::default());
         let all = watcher::Config::default;
         let roles = [store(erase::<Role>(), all()), store(erase::<ClusterRole>(), all())];
@@ -123,10 +126,14 @@ impl Observed {
         let (report_store, reports_served) = (reports.as_reader(), Arc::new(AtomicBool::new(false)));
         let events = watcher(Api::all_with(client.clone(), &erase::<ClusterReport>()), ours.clone());
         watches.push(keep_if_served(reports, events, reports_served.clone(), changed.clone()).boxed());
-        let manifests = StoreWriter::default();
-        let manifest_maps = StoreWriter::default();
-        let (manifest_store, map_store) = (manifests.as_reader(), manifest_maps.as_reader());
-        unlisted.fetch_add(2, Ordering::Relaxed);
+        let (artifacts, manifests, manifest_maps) =
+            (StoreWriter::default(), StoreWriter::default(), StoreWriter::default());
+        let (artifact_store, manifest_store, map_store) =
+            (artifacts.as_reader(), manifests.as_reader(), manifest_maps.as_reader());
+        unlisted.fetch_add(3, Ordering::Relaxed);
+        let api = Api::all_with(client.clone(), &erase::<WeightArtifact>());
+        let events = watcher(api, watcher::Config::default().page_size(PAGE)).map(|event| event.map(kept::kept));
+        watches.push(keep(artifacts, events, erase::<WeightArtifact>(), unlisted.clone(), changed.clone()).boxed());
         let events = watcher(Api::<PartialObjectMeta<WeightManifest>>::all(client.clone()), watcher::Config::default());
         watches.push(keep(manifests, events, erase::<WeightManifest>(), unlisted.clone(), changed.clone()).boxed());
         let events = watcher(Api::<PartialObjectMeta<ConfigMap>>::all(client.clone()), ours.clone());
@@ -143,7 +150,7 @@ impl Observed {
         }
         let observed = Self {
             environments,
-            artifacts,
+            artifacts: artifact_store,
             policies,
             roles,
             bindings,
@@ -184,7 +191,10 @@ impl Observed {
 
     /// The names of all artifacts.
     pub fn artifact_names(&self) -> Vec<String> {
-        names(&self.artifacts)
+        let mut names: Vec<String> =
+            self.artifacts.state().iter().filter_map(|artifact| Some(artifact.name()?.into_owned())).collect();
+        names.sort();
+        names
     }
 
     /// An environment as it is stored; `None` if there is no such object.
@@ -193,8 +203,8 @@ impl Observed {
     }
 
     /// An artifact as it is stored; `None` if there is no such object.
-    pub fn artifact(&self, name: &str) -> Option<Arc<DynamicObject>> {
-        self.artifacts.get(&ObjectRef::new_with(name, erase::<WeightArtifact>()))
+    pub fn artifact(&self, name: &str) -> Option<DynamicObject> {
+        Some(self.artifacts.get(&ObjectRef::new(name))?.unpack())
     }
 
     /// A NetworkPolicy of ours.
@@ -216,6 +226,11 @@ impl Observed {
             .collect();
         found.sort();
         found
+    }
+
+    /// The namespaces with NetworkPolicies that were written for an environment.
+    pub fn namespaces_written(&self, environment: &str) -> BTreeSet<String> {
+        self.policies_of(environment).into_iter().map(|(namespace, _)| namespace).collect()
     }
 
     /// The NetworkPolicies in a namespace, of whomever they are, in the order of their names.
@@ -303,7 +318,7 @@ async fn keep<K>(
     unlisted: Arc<AtomicUsize>,
     changed: Arc<watch::Sender<u64>>,
 ) where
-    K: Resource<DynamicType: Eq + std::hash::Hash + Clone> + Clone + 'static,
+    K: Lookup<DynamicType: Eq + std::hash::Hash + Clone> + Clone + 'static,
 {
     let mut listed = false;
     let mut events = std::pin::pin!(events);

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Next, error::Category};
+use super::{Next, concerned::Concerned, error::Category};
 
 /// After a failure that a change may cure, a change is waited for no longer than this before it counts.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -37,11 +37,6 @@ impl Recipe {
             Recipe::Environment(_) => "WeightEnvironment",
         }
     }
-
-    /// Whether the pods of the cluster matter to it. If not, it does not run for their sake.
-    pub fn looks_at_pods(&self) -> bool {
-        matches!(self, Recipe::Artifact(_) | Recipe::Environment(_))
-    }
 }
 
 impl fmt::Display for Recipe {
@@ -68,12 +63,13 @@ struct Entry {
 pub struct Schedule(HashMap<Recipe, Entry>);
 
 impl Schedule {
-    /// Whether a recipe runs in a round. In one that began because of pods only, those that look at pods run, and those
-    /// that are due.
-    pub fn runs(&self, recipe: &Recipe, only_pods: bool, now: Instant) -> bool {
+    /// Whether a recipe runs in a round: those run that the round concerns, those that are due, and those that failed, since
+    /// what they were kept from looking at then may have changed.
+    pub fn runs(&self, recipe: &Recipe, concerned: &Concerned, now: Instant) -> bool {
         let Some(entry) = self.0.get(recipe) else { return true };
         let due = entry.due.is_some_and(|due| now >= due);
-        due || ((!only_pods || recipe.looks_at_pods()) && entry.not_before.is_none_or(|time| now >= time))
+        let wanted = entry.failures > 0 || concerned.includes(recipe);
+        due || (wanted && entry.not_before.is_none_or(|time| now >= time))
     }
 
     /// Notes that a recipe ran through.
@@ -120,8 +116,8 @@ mod tests {
         schedule.failed(recipe(), Category::Retry, now);
         let second = schedule.failed(recipe(), Category::Retry, now);
         assert_eq!(second, Category::Retry.delay(2));
-        assert!(!schedule.runs(&recipe(), false, now + second - Duration::from_millis(1)));
-        assert!(schedule.runs(&recipe(), false, now + second));
+        assert!(!schedule.runs(&recipe(), &Concerned::All, now + second - Duration::from_millis(1)));
+        assert!(schedule.runs(&recipe(), &Concerned::All, now + second));
         assert_eq!(schedule.next(), Some(now + second));
     }
 
@@ -129,20 +125,25 @@ mod tests {
     fn a_change_may_cure_what_waits() {
         let (mut schedule, now) = (Schedule::default(), Instant::now());
         let pause = schedule.failed(recipe(), Category::Wait, now);
-        assert!(schedule.runs(&recipe(), false, now + SETTLE));
+        assert!(schedule.runs(&recipe(), &Concerned::All, now + SETTLE));
         assert_eq!(schedule.next(), Some(now + pause));
     }
 
     #[test]
-    fn what_does_not_look_at_pods_does_not_run_for_their_sake() {
+    fn what_a_round_does_not_concern_does_not_run() {
         let (mut schedule, now) = (Schedule::default(), Instant::now());
-        assert!(schedule.runs(&Recipe::Webhooks, true, now), "a recipe that never ran runs");
+        let pods = Concerned::Some { artifacts: Default::default(), environments: ["a".to_owned()].into() };
+        let other = Recipe::Environment("b".into());
+        assert!(schedule.runs(&Recipe::Webhooks, &pods, now), "a recipe that never ran runs");
         schedule.succeeded(Recipe::Webhooks, Some(now + SETTLE));
         schedule.succeeded(recipe(), None);
-        assert!(schedule.runs(&recipe(), true, now));
-        assert!(!schedule.runs(&Recipe::Webhooks, true, now));
-        assert!(schedule.runs(&Recipe::Webhooks, false, now));
-        assert!(schedule.runs(&Recipe::Webhooks, true, now + SETTLE), "what is due runs");
+        schedule.succeeded(other.clone(), None);
+        assert!(schedule.runs(&recipe(), &pods, now));
+        assert!(!schedule.runs(&Recipe::Webhooks, &pods, now) && !schedule.runs(&other, &pods, now));
+        assert!(schedule.runs(&Recipe::Webhooks, &Concerned::All, now));
+        assert!(schedule.runs(&Recipe::Webhooks, &pods, now + SETTLE), "what is due runs");
+        schedule.failed(other.clone(), Category::Wait, now);
+        assert!(schedule.runs(&other, &pods, now + SETTLE), "what failed runs");
     }
 
     #[test]
@@ -150,7 +151,7 @@ mod tests {
         let (mut schedule, now) = (Schedule::default(), Instant::now());
         schedule.failed(recipe(), Category::Bug, now);
         schedule.succeeded(recipe(), None);
-        assert!(schedule.runs(&recipe(), false, now));
+        assert!(schedule.runs(&recipe(), &Concerned::All, now));
         assert_eq!(schedule.next(), None);
         schedule.failed(recipe(), Category::Bug, now);
         schedule.retain(&[]);

@@ -6,10 +6,10 @@ use crate::domain::{admission, consumers, world::Artifact};
 /// The pods that run and can write the storage of an artifact.
 pub fn writers(context: &Context, artifact: &Artifact) -> Vec<String> {
     let world = &context.world;
-    let pods = context.pods_with(&artifact.name).iter().filter_map(|key| Some((key, world.pods.get(key)?)));
+    let pods = context.pods_with(&artifact.name).iter().filter_map(|key| Some((key, world.pods.get(key)?.unpack())));
     pods.filter(|(_, pod)| !consumers::stopped(pod))
         .filter_map(|((namespace, name), pod)| {
-            Some(format!("pod {namespace}/{name}, {}", admission::writes(world, namespace, pod, &artifact.name)?))
+            Some(format!("pod {namespace}/{name}, {}", admission::writes(world, namespace, &pod, &artifact.name)?))
         })
         .collect()
 }

@@ -18,7 +18,7 @@ use super::{
     Context,
     conditions::Wanted,
     error::ReconcileError,
-    events::{self, Event, shorten, text},
+    events::{Event, shorten, text},
     hex,
     verification::{self, Holder},
 };
@@ -70,23 +70,23 @@ pub async fn handle(
 ) -> Result<(), ReconcileError> {
     for holder in holders {
         let (Some(drift), Some(digest)) = (&holder.drift, &artifact.digest) else { continue };
+        let pod = &holder.pod.unpack();
         // What is being deleted was handled; its incident may have been cleared since.
-        if !text(holder.pod, "/metadata/deletionTimestamp").is_empty() {
+        if !text(pod, "/metadata/deletionTimestamp").is_empty() {
             continue;
         }
-        if !is_proof(&context.world, holder) {
+        if !is_proof(&context.world, pod) {
             context.writer.event(&event(reference, holder, drift, "DriftReported", NOT_ENFORCED)).await?;
             continue;
         }
-        let incident = incident(&context.world, artifact, digest, holder, drift);
+        let incident = incident(&context.world, artifact, digest, pod, drift);
         let name = incident.metadata.name.clone().unwrap_or_default();
         context.writer.create(&incident).await?;
         let consequence =
             format!("the pod is deleted, and WeightIncident {name:?} blocks these weights until it is cleared");
         context.writer.event(&event(reference, holder, drift, "Tampered", &consequence)).await?;
-        let namespace = text(holder.pod, "/metadata/namespace");
-        let uid = text(holder.pod, "/metadata/uid");
-        context.writer.delete_exactly::<Pod>(Some(namespace), text(holder.pod, "/metadata/name"), uid).await?;
+        let (namespace, name) = (text(pod, "/metadata/namespace"), text(pod, "/metadata/name"));
+        context.writer.delete_exactly::<Pod>(Some(namespace), name, holder.pod.uid()).await?;
     }
     Ok(())
 }
@@ -94,13 +94,13 @@ pub async fn handle(
 const NOT_ENFORCED: &str = "nothing is done, since the environment does not enforce admission and verification, or did not when the pod was made, or the sidecar is not as Weightlock injects it";
 
 /// Whether the finding is proof: see the documentation of the module.
-fn is_proof(world: &World, holder: &Holder<'_>) -> bool {
-    let namespace = text(holder.pod, "/metadata/namespace");
+fn is_proof(world: &World, pod: &Value) -> bool {
+    let namespace = text(pod, "/metadata/namespace");
     let Membership::Member { environment, member } = world.membership(namespace) else { return false };
     environment.enforces_admission()
         && environment.modes.verification == Mode::Enforce
-        && made_under(member, holder.pod)
-        && admission::reverifies(world, namespace, holder.pod)
+        && made_under(member, pod)
+        && admission::reverifies(world, namespace, pod)
 }
 
 /// Whether a pod was made when only its node could say what its containers did. The time of the statement itself would
@@ -112,9 +112,9 @@ fn made_under(member: &EnvironmentMember, pod: &Value) -> bool {
     since.zip(made).is_some_and(|(since, made)| made.duration_since(since) >= SETTLES)
 }
 
-fn incident(world: &World, artifact: &Artifact, digest: &str, holder: &Holder<'_>, drift: &Verdict) -> WeightIncident {
-    let keys = keys(world, artifact, holder);
-    let of_pod = |pointer: &str| text(holder.pod, pointer).to_string();
+fn incident(world: &World, artifact: &Artifact, digest: &str, pod: &Value, drift: &Verdict) -> WeightIncident {
+    let keys = keys(world, artifact, pod);
+    let of_pod = |pointer: &str| text(pod, pointer).to_string();
     WeightIncident {
         metadata: ObjectMeta {
             name: Some(name(digest, &keys)),
@@ -139,9 +139,8 @@ fn incident(world: &World, artifact: &Artifact, digest: &str, holder: &Holder<'_
 }
 
 /// The storage of the artifact that the pod mounts.
-fn keys(world: &World, artifact: &Artifact, holder: &Holder<'_>) -> Vec<String> {
-    let namespace = text(holder.pod, "/metadata/namespace");
-    let mut keys = admission::keys_mounted(world, namespace, holder.pod, &artifact.name);
+fn keys(world: &World, artifact: &Artifact, pod: &Value) -> Vec<String> {
+    let mut keys = admission::keys_mounted(world, text(pod, "/metadata/namespace"), pod, &artifact.name);
     keys.sort();
     keys.dedup();
     keys.into_iter().map(|key| key.0).take(MAX_KEYS).collect()
@@ -163,7 +162,7 @@ fn event(
     let name = artifact.name.as_deref().unwrap_or_default();
     Event {
         regarding: artifact.clone(),
-        related: Some(events::pod_reference(holder.pod)),
+        related: Some(holder.reference.clone()),
         warning: true,
         reason,
         action: "Reverify",
@@ -172,7 +171,7 @@ fn event(
             holder.name,
             verification::told(drift)
         ),
-        occurrence: format!("{} {}", text(holder.pod, "/metadata/uid"), verification::end_of(drift)),
+        occurrence: format!("{} {}", holder.pod.uid(), verification::end_of(drift)),
     }
 }
 

@@ -45,38 +45,31 @@ fn pod(world: &World) -> Value {
     pod
 }
 
-fn holder<'a>(world: &World, pod: &'a Value) -> Holder<'a> {
-    Holder {
-        name: "llm/vllm-0".into(),
-        pod,
-        ended: false,
-        verdict: None,
-        drift: crate::domain::verdict::drift(pod, "orion", &world.artifacts["orion"].digest.clone().unwrap()),
-    }
+fn found(world: &World, pod: &Value) -> Option<Verdict> {
+    crate::domain::verdict::drift(pod, "orion", &world.artifacts["orion"].digest.clone().unwrap())
 }
 
 #[test]
 fn an_incident_is_known_by_content_and_storage() {
     let world = world("Enforce");
     let pod = pod(&world);
-    let holder = holder(&world, &pod);
-    let drift = holder.drift.as_ref().expect("drift");
-    assert!(is_proof(&world, &holder));
+    let drift = &found(&world, &pod).expect("drift");
+    assert!(is_proof(&world, &pod));
     let artifact = &world.artifacts["orion"];
-    let made = incident(&world, artifact, DIGEST, &holder, drift);
+    let made = incident(&world, artifact, DIGEST, &pod, drift);
     assert_eq!(made.spec.backend_keys, ["v1:nfs:nas:/orion"]);
     assert_eq!((made.spec.manifest_digest.as_str(), made.spec.pod.node.as_str()), (DIGEST, "node1"));
     // The same finding in another pod is the same incident; other content is another.
-    let again = incident(&world, artifact, DIGEST, &holder, drift);
+    let again = incident(&world, artifact, DIGEST, &pod, drift);
     assert_eq!(made.metadata.name, again.metadata.name);
-    assert_ne!(made.metadata.name, incident(&world, artifact, "sha256:0", &holder, drift).metadata.name);
+    assert_ne!(made.metadata.name, incident(&world, artifact, "sha256:0", &pod, drift).metadata.name);
 }
 
 #[test]
 fn where_nothing_is_enforced_a_finding_is_no_proof() {
     let world = world("Audit");
     let pod = pod(&world);
-    assert!(!is_proof(&world, &holder(&world, &pod)));
+    assert!(!is_proof(&world, &pod));
 }
 
 #[test]
@@ -88,19 +81,19 @@ fn a_pod_from_before_its_status_was_protected_proves_nothing() {
         [("2026-01-01T00:00:09Z", false), ("2025-12-31T00:00:00Z", false), ("2026-01-02T00:00:00Z", true)]
     {
         at(&mut pod, made);
-        assert_eq!(is_proof(&world, &holder(&world, &pod)), proof, "{made}");
+        assert_eq!(is_proof(&world, &pod), proof, "{made}");
     }
     pod["metadata"].as_object_mut().unwrap().remove("creationTimestamp");
-    assert!(!is_proof(&world, &holder(&world, &pod)));
+    assert!(!is_proof(&world, &pod));
     at(&mut pod, "2026-01-02T00:00:00Z");
     // It is protected no more, or in a namespace of this name that was made since.
     let member = &mut world.environments.get_mut("serving").unwrap().members[0];
     let since = member.pod_status_protected_since.take();
-    assert!(!is_proof(&world, &holder(&world, &pod)));
+    assert!(!is_proof(&world, &pod));
     world.environments.get_mut("serving").unwrap().members[0].pod_status_protected_since = since;
-    assert!(is_proof(&world, &holder(&world, &pod)));
+    assert!(is_proof(&world, &pod));
     world.namespaces.insert("llm".into(), "n2".into());
-    assert!(!is_proof(&world, &holder(&world, &pod)));
+    assert!(!is_proof(&world, &pod));
 }
 
 #[test]

@@ -6,7 +6,6 @@ use std::{
 };
 
 use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
-use serde_json::Value;
 
 use super::{
     Context,
@@ -16,7 +15,7 @@ use super::{
 use crate::{
     api::{Consumers, Verifications},
     domain::{
-        World, consumers,
+        PackedPod, World, consumers,
         verdict::{self, Verdict},
         world::Effort,
     },
@@ -54,8 +53,14 @@ impl Reported {
 pub struct Holder<'a> {
     /// Namespace and name.
     pub name: String,
-    /// The pod.
-    pub pod: &'a Value,
+    /// The pod, as it is kept.
+    pub pod: &'a PackedPod,
+    /// How events name it.
+    pub reference: ObjectReference,
+    /// The service account it runs as.
+    pub account: String,
+    /// The node that runs it without asking anybody, if it is the mirror of a static pod.
+    pub static_on: Option<String>,
     /// It has ended, and holds nothing any more.
     pub ended: bool,
     /// What its verifier said.
@@ -71,16 +76,22 @@ pub fn holders<'a>(
     artifact: &str,
     digest: Option<&str>,
 ) -> Vec<Holder<'a>> {
-    pods.iter()
-        .filter_map(|key| world.pods.get(key))
-        .map(|pod| Holder {
-            name: format!("{}/{}", text(pod, "/metadata/namespace"), text(pod, "/metadata/name")),
-            pod,
-            ended: consumers::ended(pod),
-            verdict: digest.and_then(|digest| verdict::verdict(world, pod, artifact, digest)),
-            drift: digest.and_then(|digest| verdict::drift(pod, artifact, digest)),
-        })
-        .collect()
+    let kept = pods.iter().filter_map(|key| Some((key, world.pods.get(key)?)));
+    kept.map(|((namespace, name), kept)| {
+        // One at a time: an artifact may be held by very many.
+        let pod = kept.unpack();
+        Holder {
+            name: format!("{namespace}/{name}"),
+            pod: kept,
+            reference: events::pod_reference(&pod),
+            account: consumers::service_account(&pod).into(),
+            static_on: events::is_static(&pod).then(|| text(&pod, "/spec/nodeName").into()),
+            ended: kept.ended(),
+            verdict: digest.and_then(|digest| verdict::verdict(world, &pod, artifact, digest)),
+            drift: digest.and_then(|digest| verdict::drift(&pod, artifact, digest)),
+        }
+    })
+    .collect()
 }
 
 /// Numbers for status.
@@ -119,8 +130,7 @@ pub async fn tell(context: &Context, artifact: &ObjectReference, holders: &[Hold
     let now = Timestamp::now();
     for holder in holders {
         let Some(verdict) = &holder.verdict else { continue };
-        let uid = text(holder.pod, "/metadata/uid").to_string();
-        let told = (name.clone(), uid, end_of(verdict));
+        let told = (name.clone(), holder.pod.uid().to_string(), end_of(verdict));
         if context.memory.verified.contains(&told) {
             continue;
         }
@@ -131,7 +141,7 @@ pub async fn tell(context: &Context, artifact: &ObjectReference, holders: &[Hold
         }
         context.memory.verified.insert(told);
     }
-    let pods: BTreeSet<&str> = holders.iter().map(|holder| text(holder.pod, "/metadata/uid")).collect();
+    let pods: BTreeSet<&str> = holders.iter().map(|holder| holder.pod.uid()).collect();
     context.memory.verified.retain(&name, &pods);
     Ok(())
 }
@@ -179,7 +189,7 @@ fn is_recent(finished: &str, now: Timestamp) -> bool {
 
 fn occurrences(artifact: &ObjectReference, holder: &Holder<'_>, verdict: &Verdict) -> [Event; 2] {
     let name = artifact.name.as_deref().unwrap_or_default();
-    let pod = events::pod_reference(holder.pod);
+    let pod = &holder.reference;
     let reason = if verdict.succeeded { "VerificationSucceeded" } else { "VerificationFailed" };
     let event = |regarding: &ObjectReference, related: &ObjectReference| Event {
         regarding: regarding.clone(),
@@ -190,7 +200,7 @@ fn occurrences(artifact: &ObjectReference, holder: &Holder<'_>, verdict: &Verdic
         note: format!("WeightArtifact {name:?} in pod {}: {}", holder.name, told(verdict)),
         occurrence: format!("{name} {} {}", pod.uid.as_deref().unwrap_or_default(), end_of(verdict)),
     };
-    [event(&pod, artifact), event(artifact, &pod)]
+    [event(pod, artifact), event(artifact, pod)]
 }
 
 #[cfg(test)]
@@ -199,7 +209,7 @@ mod tests {
 
     use super::*;
 
-    fn holder<'a>(pod: &'a Value, ended: bool, exit_code: Option<i64>) -> Holder<'a> {
+    fn holder(pod: &PackedPod, ended: bool, exit_code: Option<i64>) -> Holder<'_> {
         let verdict = exit_code.map(|exit_code| Verdict {
             succeeded: exit_code == 0,
             exit_code,
@@ -208,12 +218,22 @@ mod tests {
             message: if exit_code == 0 { String::new() } else { "Refused: w.bin differs".into() },
             finished: "2026-01-01T00:00:00Z".into(),
         });
-        Holder { name: text(pod, "/metadata/name").into(), pod, ended, verdict, drift: None }
+        let whole = pod.unpack();
+        Holder {
+            name: text(&whole, "/metadata/name").into(),
+            pod,
+            reference: events::pod_reference(&whole),
+            account: String::new(),
+            static_on: None,
+            ended,
+            verdict,
+            drift: None,
+        }
     }
 
     #[test]
     fn ended_pods_are_no_consumers_but_their_verifications_count() {
-        let pod = json!({"metadata": {"name": "serving/llm-0"}});
+        let pod = json!({"metadata": {"name": "serving/llm-0"}}).into();
         let holders = [
             holder(&pod, false, Some(0)),
             holder(&pod, false, None),
@@ -228,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_told_on_the_pod_and_on_the_artifact() {
-        let pod = json!({"metadata": {"namespace": "serving", "name": "llm-0", "uid": "u1"}});
+        let pod = json!({"metadata": {"namespace": "serving", "name": "llm-0", "uid": "u1"}}).into();
         let artifact =
             ObjectReference { kind: Some("WeightArtifact".into()), name: Some("orion".into()), ..Default::default() };
         let holder = holder(&pod, true, Some(20));
@@ -245,7 +265,7 @@ mod tests {
 
     #[test]
     fn the_effort_follows_what_was_seen() {
-        let pod = json!({});
+        let pod = json!({}).into();
         let took = |seconds: i64, bytes: u64| {
             let mut holder = holder(&pod, false, Some(0));
             let verdict = holder.verdict.as_mut().unwrap();
@@ -270,7 +290,7 @@ mod tests {
 
     #[test]
     fn two_ends_within_one_second_are_two() {
-        let pod = json!({"metadata": {"uid": "u1"}});
+        let pod = json!({"metadata": {"uid": "u1"}}).into();
         let end = |exit_code| end_of(holder(&pod, false, Some(exit_code)).verdict.as_ref().unwrap());
         assert_ne!(end(20), end(0));
     }

@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 use weightlock::domain::admission::{decide, denial_text, foretell, shape};
 use weightlock::domain::world::{GpuPodsOutside, RestartAllContainers, Settings};
-use weightlock::domain::{Decision, Operation, Request, Rule, User, World};
+use weightlock::domain::{Decision, Operation, PackedPod, Request, Rule, User, World};
 use weightlock::index::from_objects;
 use weightlock::webhook::review::Review;
 
@@ -122,6 +122,9 @@ fn holds(request: &Request<'_>) {
         assert!(unsynced.violations.iter().any(|v| v.rule == Rule::NotSynced), "{unsynced:?}");
         if let Some(object) = request.object {
             only_refused_more(request, object);
+            // What is said of a pod that runs is said of it as it is kept.
+            let kept = PackedPod::new(object.clone()).unpack();
+            assert_eq!(decide(&WORLD, &Request { object: Some(&kept), ..request.clone() }), decision, "kept: {object}");
         }
     }
 }

@@ -192,11 +192,10 @@ impl Admission {
                     Source::Claim(from) => ("PersistentVolumeClaim", from),
                     Source::Snapshot(from) => ("VolumeSnapshot", from),
                 };
-                DataSource { kind: kind.into(), namespace: from.0.name().into(), name: from.text() }
+                Box::new(DataSource { kind: kind.into(), namespace: from.0.name().into(), name: from.text() })
             });
             let volume = claim.volume.map(Vol::text);
             let claim = Claim {
-                uid: format!("uid-{}", claim.uid),
                 volume,
                 bound: claim.bound,
                 data_source,

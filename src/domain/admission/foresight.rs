@@ -71,7 +71,7 @@ fn with_claims<'a>(world: &'a World, pods: &[Subject]) -> Cow<'a, World> {
         }
         let volume = Some(named("/spec/volumeName")).filter(|volume| !volume.is_empty());
         let spec = made.get("spec").and_then(Value::as_object);
-        let data_source = spec.and_then(|spec| data_source(spec, &name.namespace));
+        let data_source = spec.and_then(|spec| data_source(spec, &name.namespace)).map(Box::new);
         world.to_mut().claims.insert(name, Claim { volume, data_source, ..Claim::default() });
     }
     if let Cow::Owned(world) = &mut world {

@@ -29,7 +29,7 @@ mod volumes;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-pub(crate) use tests::environment as test_environment;
+pub(crate) use tests::{environment as test_environment, small as test_world};
 
 use serde_json::Value;
 

@@ -145,13 +145,7 @@ fn inline_csi<'a>(world: &'a World, source: &Value) -> Content<'a> {
 
 /// A claim that the pod makes for itself. One of that name that is there may be another than the template says: it is what a pod gets
 /// that was placed. Before, whoever may edit claims can give it to the pod, so it counts if it leads to weights.
-fn own_claim<'a>(
-    world: &'a World,
-    namespace: &str,
-    pod: &Pod<'_>,
-    volume: &Volume<'_>,
-    source: &Value,
-) -> Content<'a> {
+fn own_claim<'a>(world: &'a World, namespace: &str, pod: &Pod<'_>, volume: &Volume<'_>, source: &Value) -> Content<'a> {
     let made = placement::claim_of(namespace, pod, volume).filter(|made| world.claims.contains_key(made));
     let there = made.map(|made| claim(world, &made, &format!("PVC {}", quoted(&made.name))));
     match there {

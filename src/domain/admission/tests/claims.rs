@@ -53,8 +53,9 @@ fn wl_111_an_unbound_claim_may_bind_to_weights_although_a_volume_is_reserved_for
 #[test]
 fn wl_111_data_sources_that_cannot_be_followed() {
     let mut world = small();
-    let source =
-        |kind: &str, name: &str| Some(DataSource { kind: kind.into(), namespace: "serving".into(), name: name.into() });
+    let source = |kind: &str, name: &str| {
+        Some(Box::new(DataSource { kind: kind.into(), namespace: "serving".into(), name: name.into() }))
+    };
     let fresh = claim("serving", "fresh");
     world.claims.get_mut(&fresh).unwrap().data_source = source("VolumeSnapshot", "s");
     refused(&admit(&world, "serving", &ordinary("fresh")), &["WL-111"], "VolumeSnapshot serving/s");
@@ -67,8 +68,8 @@ fn wl_111_data_sources_that_cannot_be_followed() {
 #[test]
 fn wl_112_clones_of_weights() {
     let mut world = small();
-    world.claims.get_mut(&claim("serving", "fresh")).unwrap().data_source =
-        Some(DataSource { kind: "PersistentVolumeClaim".into(), namespace: "serving".into(), name: "orion".into() });
+    let source = DataSource { kind: "PersistentVolumeClaim".into(), namespace: "serving".into(), name: "orion".into() };
+    world.claims.get_mut(&claim("serving", "fresh")).unwrap().data_source = Some(Box::new(source));
     refused(
         &admit(&world, "serving", &ordinary("fresh")),
         &["WL-112"],

@@ -48,4 +48,4 @@ fn every_rule_has_its_test() {
     }
 }
 
-pub(crate) use support::environment;
+pub(crate) use support::{environment, small};

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::support::*;
 use crate::api::Mode;
-use crate::domain::admission::{BINDING, EGRESS_BANDWIDTH, decide, denial_text, placed, shape};
+use crate::domain::PackedPod;
+use crate::domain::admission::{BINDING, EGRESS_BANDWIDTH, decide, denial_text, placed, shape, writes};
 use crate::domain::decision::Decision;
 use crate::domain::request::Operation;
 use crate::domain::world::World;
@@ -219,6 +220,23 @@ proptest! {
         for namespace in ["serving", "research", "lab", "nowhere"] {
             let pod = shaped(&world, namespace, &pod);
             prop_assert_eq!(judge(&world, namespace, &pod), judge(&world, namespace, &pod));
+        }
+    }
+
+    /// Pods that run are kept small; what is said of them is said of all that they are.
+    #[test]
+    fn a_pod_that_was_kept_is_decided_as_it_is(world in any_world(), pod in any_pod(), json in any_json()) {
+        let bare = json.as_object().is_some();
+        for pod in [&pod, &shaped(&world, "serving", &pod), &set(pod.clone(), "/spec/volumes/-", json.clone())]
+            .into_iter()
+            .chain(bare.then_some(&json))
+        {
+            let kept = PackedPod::new(pod.clone()).unpack();
+            for namespace in ["serving", "research", "lab", "nowhere"] {
+                prop_assert_eq!(judge(&world, namespace, &kept), judge(&world, namespace, pod));
+                prop_assert_eq!(admit(&world, namespace, &kept), admit(&world, namespace, pod));
+                prop_assert_eq!(writes(&world, namespace, &kept, "orion"), writes(&world, namespace, pod, "orion"));
+            }
         }
     }
 

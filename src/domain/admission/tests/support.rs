@@ -65,7 +65,7 @@ pub fn small() -> World {
     bind(&mut world, "lab", "data", "pv-data", "vol-3");
     bind(&mut world, "research", "stolen", "pv-stolen", "vol-1");
     bind(&mut world, "lab", "stolen", "pv-stolen-2", "vol-1");
-    world.claims.insert(claim("serving", "fresh"), Claim { uid: "fresh".into(), ..Claim::default() });
+    world.claims.insert(claim("serving", "fresh"), Claim::default());
     world.artifacts.insert(
         "orion".into(),
         Artifact {
@@ -132,10 +132,7 @@ pub fn trainer() -> Value {
 
 /// A claim bound to a volume of the EBS driver.
 pub fn bind(world: &mut World, namespace: &str, name: &str, volume: &str, handle: &str) {
-    world.claims.insert(
-        claim(namespace, name),
-        Claim { uid: format!("uid-{name}"), volume: Some(volume.into()), bound: true, ..Claim::default() },
-    );
+    world.claims.insert(claim(namespace, name), Claim { volume: Some(volume.into()), bound: true, ..Claim::default() });
     world.volumes.insert(
         volume.into(),
         Volume { key: Ok(BackendKey::csi("ebs.csi.aws.com", handle)), claim: Some(claim(namespace, name)) },
