@@ -77,7 +77,7 @@ async fn list_of<T: Folded>(client: &Client, world: &mut World, resource: &ApiRe
     loop {
         let page = match api.list(&params).await {
             Ok(page) => page,
-            Err(kube::Error::Api(status)) if T::OPTIONAL && status.is_not_found() => break,
+            Err(error) if T::OPTIONAL && watch::not_served(&error) => break,
             Err(error) => return Err(IndexError::List { kind: T::KIND, source: Box::new(error) }),
         };
         for object in page.items {

@@ -62,9 +62,9 @@ pub(super) fn snapshots() -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::gvk("snapshot.storage.k8s.io", "v1", fold::SnapshotObject::KIND))
 }
 
-/// Whether the API server does not have the kind. Of a group that is not served it says so in plain text, without a reason.
-fn not_served(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
+/// Whether the API server does not have the kind. Of a group that is not there it says so in plain text, without a reason.
+pub(super) fn not_served(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
 /// Watches namespaces by their metadata alone.
@@ -110,7 +110,8 @@ async fn follow<T: Folded>(
             pause = PAUSE.0;
         }
         index.fold(&mut fold, good);
-        if failed.as_ref().is_some_and(|error| T::OPTIONAL && not_served(error)) {
+        let missing = matches!(&failed, Some(watcher::Error::InitialListFailed(error)) if not_served(error));
+        if T::OPTIONAL && missing {
             index.fold(&mut fold, vec![Event::Init, Event::InitDone]);
             tokio::time::sleep(NOT_SERVED).await;
         } else if let Some(error) = failed {
