@@ -110,10 +110,14 @@ pub fn statuses(enforced: Vec<String>) -> Option<Policy> {
             ),
         ],
         gate: None,
-        checks: vec![Check { violations: format!(
-            "variables.node ? [] : (variables.containers + (variables.cluster ? [] : variables.ended)).map(f, {} + f + ' of Pod \"' + request.namespace + '/' + request.name + '\" is changed by \"' + request.userInfo.username + '\", which is not its node. Remedy: ' + {})",
-            tag(Rule::ForgedStatus),
-            cel::literal(rule_text.remedy)
-        ), unless: None, fallback: fallback(Rule::ForgedStatus, "what the containers of a pod did is said by its node alone") }],
+        checks: vec![Check {
+            violations: format!(
+                "variables.node ? [] : (variables.containers + (variables.cluster ? [] : variables.ended)).map(f, {} + f + ' of Pod \"' + request.namespace + '/' + request.name + '\" is changed by \"' + request.userInfo.username + '\", which is not its node. Remedy: ' + {})",
+                tag(Rule::ForgedStatus),
+                cel::literal(rule_text.remedy)
+            ),
+            unless: None,
+            fallback: fallback(Rule::ForgedStatus, "what the containers of a pod did is said by its node alone"),
+        }],
     })
 }

@@ -138,12 +138,19 @@ pub fn volumes(settings: &Settings) -> Policy {
             ("paths", format!("{} + {}", source("hostPath"), source("local"))),
         ],
         gate: None,
-        checks: vec![Check { violations: format!(
-            "!variables.asked ? [] : variables.paths.filter(v, {}).map(v, {} + 'PersistentVolume \"' + variables.name + '\" (' + v.raw + ') {} + ' Remedy: use a directory of its own; or reserve the volume, by spec.claimRef, for a namespace that nodeAgents of Weightlock\\'s chart lists.')",
-            reaches("v.path"),
-            tag(Rule::NodeAccess),
-            reached("v.path")
-        ), unless: None, fallback: fallback(Rule::NodeAccess, "this PersistentVolume is a directory of the node that reaches the volumes of all its pods") }],
+        checks: vec![Check {
+            violations: format!(
+                "!variables.asked ? [] : variables.paths.filter(v, {}).map(v, {} + 'PersistentVolume \"' + variables.name + '\" (' + v.raw + ') {} + ' Remedy: use a directory of its own; or reserve the volume, by spec.claimRef, for a namespace that nodeAgents of Weightlock\\'s chart lists.')",
+                reaches("v.path"),
+                tag(Rule::NodeAccess),
+                reached("v.path")
+            ),
+            unless: None,
+            fallback: fallback(
+                Rule::NodeAccess,
+                "this PersistentVolume is a directory of the node that reaches the volumes of all its pods",
+            ),
+        }],
     }
 }
 
