@@ -63,11 +63,11 @@ async fn bring_in_line(context: &Context, ring: &Ring) -> Result<Next, Reconcile
     for shard in &ring.shards {
         outcome.add(write(context, &observed.shards, shard).await?);
     }
-    let unwanted = names(&observed.bindings).iter().any(|name| !names_of(&ring.bindings).contains(name.as_str()));
-    if unwanted && outcome.updated {
+    let bound = names_of(&ring.bindings);
+    if outcome.updated && names(&observed.bindings).iter().any(|name| !bound.contains(name.as_str())) {
         return Ok(Some(Instant::now() + SEEN));
     }
-    if remove::<ValidatingAdmissionPolicyBinding>(context, &observed.bindings, names_of(&ring.bindings)).await? {
+    if remove::<ValidatingAdmissionPolicyBinding>(context, &observed.bindings, bound).await? {
         return Ok(Some(Instant::now() + SEEN));
     }
     remove::<WeightIndex>(context, &observed.shards, names_of(&ring.shards)).await?;

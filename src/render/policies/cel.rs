@@ -8,6 +8,11 @@ const LISTED: usize = 8;
 /// A path of more steps is not looked up but refused, where storage of its kind is registered.
 const MAX_STEPS: usize = 48;
 
+/// The lists of containers of a pod.
+pub const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
+/// The name of an object; its prefix while it has no name yet.
+pub const NAME: &str = "has(object.metadata.name) ? object.metadata.name : object.metadata.generateName";
+
 /// `expression` under a name within `body`: CEL itself has no `let`.
 pub fn bind(name: &str, expression: &str, body: &str) -> String {
     format!("[{expression}].map({name}, {body})[0]")

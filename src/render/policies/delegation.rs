@@ -44,7 +44,7 @@ fn permits() -> Policy {
         variables.push((name, format!("[{first}, {}].all(i, i >= size(variables.opened) || {question})", first + 1)));
     }
     let each_of_them: Vec<String> = CHUNKS.iter().map(|name| format!("variables.{name}")).collect();
-    let artifact = "'WeightArtifact \"' + (has(object.metadata.name) ? object.metadata.name : object.metadata.generateName) + '\" is let into '";
+    let artifact = format!("'WeightArtifact \"' + ({}) + '\" is let into '", cel::NAME);
     let lacks = "\"' + request.userInfo.username + '\" has it not on every environment that this opens.";
     let each = format!(
         "variables.opened.map(n, {} + {artifact} + 'environment \"' + n + '\", which takes the verb permit on it, and {lacks} Remedy: leave it to the owner of the environment, {})",

@@ -37,7 +37,7 @@ pub fn pods() -> PodRule {
         )
     };
     let all = |object: &str| {
-        let containers = ["containers", "initContainers", "ephemeralContainers"].map(|list| containers(object, list));
+        let containers = cel::CONTAINERS.map(|list| containers(object, list));
         format!(
             "{} + (has({object}.spec.volumes) ? {object}.spec.volumes.filter(v, has(v.image) && has(v.image.reference)).map(v, {{'of': 'volume \"' + v.name + '\"', 'image': string(v.image.reference).trim()}}) : [])",
             containers.join(" + ")

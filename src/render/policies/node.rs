@@ -8,9 +8,6 @@ use crate::domain::Rule;
 use crate::domain::node::{CAPABILITIES, DIRECTORIES, HARMLESS, NETWORK_CAPABILITY, VOLUMES};
 use crate::domain::world::Settings;
 
-/// The lists of containers of a pod.
-const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
-
 /// `variables.account` of a pod, as `nodeAgents` lists it, and whether it is an agent of its node.
 pub fn agent(settings: &Settings) -> [(&'static str, String); 2] {
     let agents = cel::literals(settings.node_agents.iter().map(ToString::to_string));
@@ -36,7 +33,7 @@ pub fn pods(settings: &Settings) -> PodRule {
     let mut variables = agent(settings).to_vec();
     variables.extend([
         ("security", security("object.spec")),
-        ("secured", CONTAINERS.map(containers).join(" + ")),
+        ("secured", cel::CONTAINERS.map(containers).join(" + ")),
         (
             "hostPaths",
             format!(
@@ -98,7 +95,7 @@ pub fn pods(settings: &Settings) -> PodRule {
         "(has(object.spec.securityContext) && has(object.spec.securityContext.windowsOptions))".into(),
         "(has(object.spec.volumes) && object.spec.volumes.exists(v, has(v.hostPath)))".into(),
     ];
-    let concerned = concerned.into_iter().chain(CONTAINERS.map(|list| {
+    let concerned = concerned.into_iter().chain(cel::CONTAINERS.map(|list| {
         format!(
             "(has(object.spec.{list}) && object.spec.{list}.exists(c, has(c.securityContext) && (has(c.securityContext.windowsOptions) || (has(c.securityContext.privileged) && c.securityContext.privileged) || (has(c.securityContext.capabilities) && has(c.securityContext.capabilities.add)))))"
         )
@@ -134,7 +131,7 @@ pub fn volumes(settings: &Settings) -> Policy {
                     cel::literals(settings.node_agent_namespaces())
                 ),
             ),
-            ("name", "has(object.metadata.name) ? object.metadata.name : object.metadata.generateName".into()),
+            ("name", cel::NAME.into()),
             ("paths", format!("{} + {}", source("hostPath"), source("local"))),
         ],
         gate: None,

@@ -113,8 +113,7 @@ fn asked(changed: &str) -> String {
 
 /// Namespace and name of the object; its prefix while it has no name yet.
 fn subject() -> (&'static str, String) {
-    let name = "has(object.metadata.name) ? object.metadata.name : object.metadata.generateName";
-    ("subject", format!("'\"' + request.namespace + '/' + ({name}) + '\"'"))
+    ("subject", format!("'\"' + request.namespace + '/' + ({}) + '\"'", cel::NAME))
 }
 
 fn policy(

@@ -41,7 +41,7 @@ pub fn volumes() -> Policy {
         )
     };
     // While the object is created by its prefix it has no name yet.
-    variables.push(("name", "has(object.metadata.name) ? object.metadata.name : object.metadata.generateName".into()));
+    variables.push(("name", cel::NAME.into()));
     // The kubelet takes a claim for the one that a volume is bound to by its UID alone, whatever namespace stands beside it.
     let pointed = format!(
         "variables.pointed.map(k, {} + 'PersistentVolume \"' + variables.name + '\" is registered storage (' + k + '), and \"' + request.userInfo.username + '\" says by spec.claimRef.uid which claim it is bound to, which the cluster itself does. Remedy: leave spec.claimRef.uid out; the claim of that namespace and name is bound then.')",
@@ -139,7 +139,7 @@ pub fn claims() -> Policy {
         ),
     ));
     variables.extend([
-        ("name", "has(object.metadata.name) ? object.metadata.name : object.metadata.generateName".to_string()),
+        ("name", cel::NAME.to_string()),
         (
             "owners",
             "(has(object.metadata.ownerReferences) ? object.metadata.ownerReferences : []).filter(o, o.kind == 'Pod' && has(o.controller) && o.controller && variables.name.startsWith(o.name + '-'))".into(),
