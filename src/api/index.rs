@@ -47,6 +47,10 @@ pub struct WeightIndexSpec {
     #[serde(default)]
     #[schemars(extend("maxProperties" = 20000, "x-kubernetes-map-type" = "atomic"))]
     pub keys: BTreeMap<String, IndexEntry>,
+    /// Last steps of the repositories in `keys`: an image whose name ends otherwise need not be looked up.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 20000, "x-kubernetes-map-type" = "atomic"))]
+    pub images: BTreeMap<String, bool>,
     /// Registered storage by canonical backend key, for storage with paths, which is matched by overlap.
     #[serde(default)]
     #[schemars(extend("maxProperties" = 20000, "x-kubernetes-map-type" = "atomic"))]

@@ -14,8 +14,9 @@ use crate::api::{IndexEntry, IndexMember, IndexPart, IndexReach, IndexTerms, Mod
 
 /// Most keys in one table of a shard, as its definition has it.
 pub const MAX_KEYS: usize = 20_000;
-/// Most bytes in one shard: etcd takes 1.5 MB, with the record of who wrote which field.
-const MAX_BYTES: usize = 1_200_000;
+/// Most bytes in one shard. etcd takes 1.5 MiB, with metadata and the record of who wrote which field; and each shard costs every pod of
+/// the cluster, so what is larger is better.
+const MAX_BYTES: usize = 1_400_000;
 /// Most shards of one part. A cluster that needs more has outgrown this index; the API server then refuses shards that are too large.
 const MAX_SHARDS: usize = 256;
 /// Longest text of an entry.
@@ -240,6 +241,7 @@ fn cut(
             match part {
                 IndexPart::Storage => {
                     shard.keys = cut(&tables.keys);
+                    shard.images = last_steps(&shard.keys);
                     shard.paths = cut(&tables.paths);
                     shard.parents = cut(&tables.parents);
                     shard.misplaced = cut(&tables.misplaced);
@@ -254,6 +256,13 @@ fn cut(
             shard
         })
         .collect()
+}
+
+/// The last steps of the repositories among the keys, as the conditions of the policies take them from the image of a pod.
+fn last_steps(keys: &BTreeMap<String, IndexEntry>) -> BTreeMap<String, bool> {
+    let repositories = keys.keys().filter_map(|key| key.strip_prefix("v1:repository:"));
+    let steps = repositories.filter_map(|repository| repository.rsplit('/').next()?.split(':').next());
+    steps.map(|step| (step.trim().to_string(), true)).collect()
 }
 
 /// The terms of a shard, numbered as they come.
@@ -274,20 +283,24 @@ impl Terms {
 }
 
 fn fits(shard: &WeightIndexSpec, max_keys: usize) -> bool {
-    // For each entry, beside its texts, what stands around them: names of fields, quotes, colons.
-    let mut bytes: usize =
-        shard.entries().map(|(_, key, entry)| 30 + key.len() + entry.artifacts.len() + entry.terms.len()).sum();
-    for terms in shard.terms.values() {
-        bytes += 50 + terms.contact.len() + terms.environments.iter().map(|name| name.len() + 3).sum::<usize>();
-    }
-    for (name, member) in &shard.members {
-        bytes += 80 + name.len() + member.uid.len() + member.environment.len();
-    }
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for (table, ..) in shard.entries() {
         *counts.entry(table).or_default() += 1;
     }
-    counts.values().all(|count| *count <= max_keys) && shard.terms.len() <= max_keys && bytes <= MAX_BYTES
+    counts.values().all(|count| *count <= max_keys) && shard.terms.len() <= max_keys && size(shard) <= MAX_BYTES
+}
+
+/// Bytes of a shard as it is stored: beside the texts of an entry, what stands around them (names of fields, quotes, colons).
+fn size(shard: &WeightIndexSpec) -> usize {
+    let entries = shard.entries().map(|(_, key, entry)| 25 + key.len() + entry.artifacts.len() + entry.terms.len());
+    let images = shard.images.keys().map(|step| 8 + step.len());
+    let terms = shard
+        .terms
+        .values()
+        .map(|terms| 50 + terms.contact.len() + terms.environments.iter().map(|name| name.len() + 3).sum::<usize>());
+    let members =
+        shard.members.iter().map(|(name, member)| 80 + name.len() + member.uid.len() + member.environment.len());
+    entries.chain(images).chain(terms).chain(members).sum()
 }
 
 /// FNV-1a: stable over versions of this program, which `std`'s hash is not.

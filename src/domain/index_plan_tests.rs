@@ -179,6 +179,29 @@ fn ten_thousand_artifacts_fit_into_one_shard_that_pods_are_asked_with() {
 }
 
 #[test]
+fn the_size_of_a_shard_is_not_underrated() {
+    let keys = |n: usize| {
+        let (digest, name) = (format!("sha256:{n:064x}"), format!("registry.example.com/models/m{n}"));
+        vec![
+            BackendKey::image(&digest),
+            BackendKey::repository(&name),
+            BackendKey::nfs("nas", &format!("/models/m{n}/v1")),
+        ]
+    };
+    let artifacts = (0..2_000).map(|n| artifact(&format!("model-{n}"), &["e"], keys(n))).collect();
+    let shard = &plan(&world(vec![environment("e", "ns", Mode::Enforce)], artifacts)).unwrap()[0];
+    let bytes = serde_json::to_vec(&shard).unwrap().len();
+    assert!(size(shard) >= bytes && size(shard) < bytes + bytes / 20, "{} {bytes}", size(shard));
+}
+
+#[test]
+fn repositories_are_known_by_their_last_step() {
+    let keys = ["registry.example.com:5000/models/orion", "busybox", "hub/nova"].map(BackendKey::repository);
+    let shard = only(&world(vec![], vec![artifact("a", &[], keys.to_vec())]));
+    assert_eq!(shard.images.keys().collect::<Vec<_>>(), ["busybox", "nova", "orion"]);
+}
+
+#[test]
 fn snapshots_from_before_are_listed_by_the_volume_and_by_their_own_handle() {
     let mut w = world(
         vec![environment("a", "ns-a", Mode::Enforce)],

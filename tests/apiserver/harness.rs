@@ -296,6 +296,19 @@ pub async fn warnings(client: &Client, value: &Value) -> Vec<String> {
     let url = api_of(client, value).resource_url().to_owned();
     let params = PostParams { dry_run: true, ..Default::default() };
     let request = kube::core::Request::new(url).create(&params, serde_json::to_vec(value).unwrap()).unwrap();
+    warnings_to(client, request).await
+}
+
+/// The warnings about an object that is there, were it changed so.
+pub async fn warnings_of_change(client: &Client, value: &Value, change: &Value) -> Vec<String> {
+    let url = api_of(client, value).resource_url().to_owned();
+    let params = PatchParams { dry_run: true, ..Default::default() };
+    let name = value["metadata"]["name"].as_str().unwrap();
+    let request = kube::core::Request::new(url).patch(name, &params, &Patch::Merge(change)).unwrap();
+    warnings_to(client, request).await
+}
+
+async fn warnings_to(client: &Client, request: axum::http::Request<Vec<u8>>) -> Vec<String> {
     let response = client.send(request.map(kube::client::Body::from)).await.expect("an answer");
     assert!(response.status().is_success(), "{}", response.status());
     response.headers().get_all("warning").iter().map(|w| w.to_str().unwrap_or_default().to_string()).collect()

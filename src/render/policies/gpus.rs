@@ -1,6 +1,6 @@
 //! GPU pods outside environments follow the installation's setting: WL-501.
 
-use super::pods::PodRule;
+use super::pods::{PodAt, PodRule};
 use super::{Check, cel, fallback, node, tag};
 use crate::domain::Rule;
 use crate::domain::world::{
@@ -18,7 +18,8 @@ pub fn actions(settings: &Settings) -> Option<&'static [&'static str]> {
 }
 
 /// A pod that asks for a GPU outside every environment.
-pub fn pods(settings: &Settings) -> PodRule {
+pub fn pods(settings: &Settings, at: PodAt) -> PodRule {
+    let (spec, metadata) = (at.spec(), at.metadata());
     let sets = |e: &str| {
         format!(
             "({e}.name in {} && (has({e}.valueFrom) || (has({e}.value) && !({e}.value in {}))))",
@@ -31,16 +32,16 @@ pub fn pods(settings: &Settings) -> PodRule {
         is_gpu("r", settings)
     );
     let class = format!(
-        "(has(object.spec.runtimeClassName) && object.spec.runtimeClassName in {})",
+        "(has({spec}.runtimeClassName) && {spec}.runtimeClassName in {})",
         cel::literals(settings.gpu_classes())
     );
     let annotation = format!("k.startsWith({})", cel::literal(DEVICE_ANNOTATIONS));
     let mut variables = cel::membership();
-    variables.extend(node::agent(settings));
+    variables.extend(node::agent(settings, at));
     variables.extend([
         (
             "devices",
-            "object.spec.containers + (has(object.spec.initContainers) ? object.spec.initContainers : [])".to_string(),
+            format!("{spec}.containers + (has({spec}.initContainers) ? {spec}.initContainers : [])"),
         ),
         (
             "given",
@@ -52,18 +53,19 @@ pub fn pods(settings: &Settings) -> PodRule {
         ),
         (
             "classes",
-            format!("{class} ? ['the pod has runtimeClassName \"' + object.spec.runtimeClassName + '\"'] : []"),
+            format!("{class} ? ['the pod has runtimeClassName \"' + {spec}.runtimeClassName + '\"'] : []"),
         ),
         (
             "annotations",
             format!(
-                "has(object.metadata.annotations) ? object.metadata.annotations.filter(k, {annotation}).map(k, 'the pod has annotation \"' + k + '\"') : []"
+                "has({metadata}.annotations) ? {metadata}.annotations.filter(k, {annotation}).map(k, 'the pod has annotation \"' + k + '\"') : []"
             ),
         ),
         ("gpus", format!("variables.devices.filter(c, {asks})")),
     ]);
     let violations = format!(
-        "request.operation != 'CREATE' || variables.environment != '' || variables.agent ? [] : (variables.gpus.map(c, 'container \"' + c.name + '\" asks for a GPU') + (variables.given + variables.classes + variables.annotations).map(t, t + ', which gives it GPUs without a request')).map(t, {} + t + ', and namespace \"' + request.namespace + '\" is in no environment. Remedy: ' + {})",
+        "!({}) || variables.environment != '' || variables.agent ? [] : (variables.gpus.map(c, 'container \"' + c.name + '\" asks for a GPU') + (variables.given + variables.classes + variables.annotations).map(t, t + ', which gives it GPUs without a request')).map(t, {} + t + ', and namespace \"' + request.namespace + '\" is in no environment. Remedy: ' + {})",
+        at.decided(),
         tag(Rule::GpuPodOutside),
         cel::literal(Rule::GpuPodOutside.describe().remedy)
     );
@@ -75,9 +77,9 @@ pub fn pods(settings: &Settings) -> PodRule {
     };
     let container = format!("{asks} || (has(c.env) && c.env.exists(e, {}))", sets("e"));
     let concerned = format!(
-        "{outside}({class} || (has(object.metadata.annotations) && object.metadata.annotations.exists(k, {annotation})) || object.spec.containers.exists(c, {container}) || (has(object.spec.initContainers) && object.spec.initContainers.exists(c, {container})))"
+        "{outside}({class} || (has({metadata}.annotations) && {metadata}.annotations.exists(k, {annotation})) || {spec}.containers.exists(c, {container}) || (has({spec}.initContainers) && {spec}.initContainers.exists(c, {container})))"
     );
-    PodRule { concerned, variables, check: Check { violations, unless: None, fallback } }
+    PodRule { sharded: false, concerned, variables, check: Check { violations, unless: None, fallback } }
 }
 
 fn is_gpu(resource: &str, settings: &Settings) -> String {

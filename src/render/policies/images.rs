@@ -1,6 +1,6 @@
 //! Images that are weights (WL-101), and images of which that cannot be told (WL-115).
 
-use super::pods::PodRule;
+use super::pods::{PodAt, PodRule};
 use super::{Check, Namespaces, Parameter, Policy, cel, cluster_namespaces, fallback, rule, tag};
 use crate::api::{IndexPart, WeightIndexSpec};
 use crate::domain::Rule;
@@ -16,7 +16,7 @@ pub fn registered(shard: &WeightIndexSpec) -> bool {
 
 /// The image of a running pod can be changed.
 pub fn updates(settings: &Settings) -> Policy {
-    let PodRule { concerned, variables, check } = pods();
+    let PodRule { concerned, variables, check, .. } = pods(PodAt::Itself);
     Policy {
         name: "pod-images",
         parameter: Parameter::EveryShard(IndexPart::Storage),
@@ -30,28 +30,29 @@ pub fn updates(settings: &Settings) -> Policy {
 }
 
 /// An image that is registered is run or mounted only where it is permitted.
-pub fn pods() -> PodRule {
-    let containers = |object: &str, list: &str| {
+pub fn pods(at: PodAt) -> PodRule {
+    let containers = |spec: &str, list: &str| {
         format!(
-            "(has({object}.spec.{list}) ? {object}.spec.{list}.filter(c, has(c.image)).map(c, {{'of': 'container \"' + c.name + '\"', 'image': string(c.image).trim()}}) : [])"
+            "(has({spec}.{list}) ? {spec}.{list}.filter(c, has(c.image)).map(c, {{'of': 'container \"' + c.name + '\"', 'image': string(c.image).trim()}}) : [])"
         )
     };
-    let all = |object: &str| {
-        let containers = cel::CONTAINERS.map(|list| containers(object, list));
+    let all = |spec: &str| {
+        let containers = cel::CONTAINERS.map(|list| containers(spec, list));
         format!(
-            "{} + (has({object}.spec.volumes) ? {object}.spec.volumes.filter(v, has(v.image) && has(v.image.reference)).map(v, {{'of': 'volume \"' + v.name + '\"', 'image': string(v.image.reference).trim()}}) : [])",
+            "{} + (has({spec}.volumes) ? {spec}.volumes.filter(v, has(v.image) && has(v.image.reference)).map(v, {{'of': 'volume \"' + v.name + '\"', 'image': string(v.image.reference).trim()}}) : [])",
             containers.join(" + ")
         )
     };
+    let spec = at.spec();
     let mut variables = cel::membership();
     variables.extend([
         ("kinds", format!("['{}', '{}'].filter(k, k in params.spec.parents)", KINDS[0], KINDS[1])),
-        ("before", format!("request.operation == 'UPDATE' ? ({}).map(i, i.image) : []", all("oldObject"))),
+        ("before", format!("request.operation == 'UPDATE' ? ({}).map(i, i.image) : []", all(at.old_spec()))),
         (
             "images",
             format!(
                 "variables.audit ? [] : ({}).filter(i, !(i.image in variables.before))",
-                all("object")
+                all(spec)
             ),
         ),
         (
@@ -82,18 +83,37 @@ pub fn pods() -> PodRule {
         Rule::NotPermittedHere,
         "an image of this pod is registered weights, which are not permitted in its namespace",
     );
-    let concerned = format!(
-        "({}).exists(i, {} || {}.exists(k, k in params.spec.keys))",
-        all("object"),
-        is_id("i.image"),
-        keys("i.image")
-    );
-    PodRule { concerned, variables, check: Check { violations: format!("{weights} + {ids}"), unless: None, fallback } }
+    let mut concerned: Vec<String> = cel::CONTAINERS
+        .iter()
+        .map(|list| format!("(has({spec}.{list}) && {spec}.{list}.exists(c, has(c.image) && {}))", may_be("c.image")))
+        .collect();
+    concerned.push(format!(
+        "(has({spec}.volumes) && {spec}.volumes.exists(v, has(v.image) && has(v.image.reference) && {}))",
+        may_be("v.image.reference")
+    ));
+    let concerned = concerned.join(" || ");
+    PodRule {
+        sharded: true,
+        concerned,
+        variables,
+        check: Check { violations: format!("{weights} + {ids}"), unless: None, fallback },
+    }
 }
 
 /// Whether a reference is an ID: `domain::backend::is_id`.
 fn is_id(image: &str) -> String {
     format!("({image}.startsWith('sha256:') && !{image}.contains('/') && !{image}.contains('@'))")
+}
+
+/// Whether a reference may be one that the rule is about: true of all that are, and told without their canonical form, which
+/// would cost more than all else that is asked of an ordinary pod.
+fn may_be(image: &str) -> String {
+    let name = format!("{image}.split('@')[0]");
+    let step = format!("{name}.substring({name}.lastIndexOf('/') + 1).split(':')[0].trim()");
+    let digest = format!(
+        "({image}.contains('@') && ('v1:image:' + {image}.substring({image}.indexOf('@') + 1).trim()) in params.spec.keys)"
+    );
+    format!("({step} in params.spec.images || {digest} || ({image}.contains('sha256:') && !{image}.contains('/')))")
 }
 
 /// The keys of a reference: what `domain::backend::Reference` says in Rust.
@@ -135,7 +155,7 @@ mod tests {
     #[test]
     fn each_shard_is_asked_about_images_whatever_stands_in_the_others() {
         // The kinds of keys are parents, each in one shard only: what depends on them must not decide whether images are looked up.
-        let rule = pods();
+        let rule = pods(PodAt::Itself);
         let variable =
             |name: &str| rule.variables.iter().find(|(n, _)| *n == name).map(|(_, text)| text.clone()).unwrap();
         for name in ["images", "weights"] {

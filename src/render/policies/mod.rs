@@ -85,6 +85,7 @@ fn all(settings: &Settings, enforced: Vec<String>, registered: bool) -> Vec<Poli
     all.extend(protection::installation(settings));
     all.extend(delegation::all(settings));
     all.extend(pods::warned(settings));
+    all.extend(pods::templates(settings, registered));
     all.extend(registered.then(|| images::updates(settings)));
     all.extend(devices::gpus(settings));
     all.extend(publication::all(&enforced));
@@ -132,30 +133,47 @@ enum Parameter {
     EveryShard(IndexPart),
 }
 
+/// Labels of pods that a controller made from a template of an object that somebody wrote.
+const FROM_TEMPLATES: [&str; 3] =
+    ["pod-template-hash", "controller-revision-hash", "batch.kubernetes.io/controller-uid"];
+
 /// Namespaces by name: a label could be written by whoever may edit the namespace.
 enum Namespaces {
     /// All but these.
     Except(Vec<String>),
+    /// All but these, and in them no pods from templates: told by labels, which who makes a pod can write, so nothing is refused by it.
+    ExceptAndBare(Vec<String>),
     /// These.
     Only(Vec<String>),
 }
 
 impl Namespaces {
-    fn selector(self) -> LabelSelector {
-        let (operator, names) = match self {
-            Self::Except(names) if names.is_empty() => return LabelSelector::default(),
-            Self::Except(names) => ("NotIn", names),
-            Self::Only(names) => ("In", names),
-        };
-        LabelSelector {
-            match_expressions: Some(vec![LabelSelectorRequirement {
-                key: NAMESPACE_NAME.into(),
-                operator: operator.into(),
-                values: Some(names),
-            }]),
-            ..LabelSelector::default()
+    fn namespaces(&self) -> LabelSelector {
+        match self {
+            Self::Except(names) | Self::ExceptAndBare(names) if names.is_empty() => LabelSelector::default(),
+            Self::Except(names) | Self::ExceptAndBare(names) => {
+                requiring(vec![requirement(NAMESPACE_NAME, "NotIn", Some(names.clone()))])
+            }
+            Self::Only(names) => requiring(vec![requirement(NAMESPACE_NAME, "In", Some(names.clone()))]),
         }
     }
+
+    fn objects(&self) -> LabelSelector {
+        match self {
+            Self::ExceptAndBare(_) => {
+                requiring(FROM_TEMPLATES.map(|label| requirement(label, "DoesNotExist", None)).to_vec())
+            }
+            Self::Except(_) | Self::Only(_) => LabelSelector::default(),
+        }
+    }
+}
+
+fn requiring(all: Vec<LabelSelectorRequirement>) -> LabelSelector {
+    LabelSelector { match_expressions: Some(all), ..LabelSelector::default() }
+}
+
+fn requirement(key: &str, operator: &str, values: Option<Vec<String>>) -> LabelSelectorRequirement {
+    LabelSelectorRequirement { key: key.into(), operator: operator.into(), values }
 }
 
 /// One policy with its bindings, before they are objects.
@@ -213,8 +231,8 @@ impl Policy {
                 }),
                 match_constraints: Some(MatchResources {
                     match_policy: Some("Equivalent".into()),
-                    namespace_selector: Some(self.scope.selector()),
-                    object_selector: Some(LabelSelector::default()),
+                    namespace_selector: Some(self.scope.namespaces()),
+                    object_selector: Some(self.scope.objects()),
                     resource_rules: Some(self.rules),
                     ..MatchResources::default()
                 }),

@@ -1,6 +1,6 @@
 //! Registered storage is mounted only where it is permitted: WL-101.
 
-use super::pods::PodRule;
+use super::pods::{PodAt, PodRule};
 use super::{Check, cel, fallback, source, tag};
 use crate::domain::Rule;
 
@@ -9,10 +9,11 @@ const HARMLESS: [&str; 7] = ["configMap", "secret", "emptyDir", "projected", "do
 
 /// Registered storage is not mounted in a namespace where it is not permitted, by a claim or inline. A claim that the pod makes
 /// for itself is asked about when it is made (WL-112).
-pub fn pods() -> PodRule {
+pub fn pods(at: PodAt) -> PodRule {
+    let spec = at.spec();
     let mut variables = cel::membership();
     variables.extend([
-        ("volumes", "has(object.spec.volumes) ? object.spec.volumes : []".to_string()),
+        ("volumes", format!("has({spec}.volumes) ? {spec}.volumes : []")),
         (
             "sources",
             format!(
@@ -56,9 +57,14 @@ pub fn pods() -> PodRule {
     );
     let harmless = HARMLESS.map(|kind| format!("has(v.{kind})")).join(" || ");
     let concerned = format!(
-        "has(object.spec.volumes) && object.spec.volumes.exists(v, has(v.persistentVolumeClaim) ? ({claim}) in params.spec.misplaced : !({harmless}))"
+        "has({spec}.volumes) && {spec}.volumes.exists(v, has(v.persistentVolumeClaim) ? ({claim}) in params.spec.misplaced : !({harmless}))"
     );
-    PodRule { concerned, variables, check: Check { violations: lists.join(" + "), unless: None, fallback } }
+    PodRule {
+        sharded: true,
+        concerned,
+        variables,
+        check: Check { violations: lists.join(" + "), unless: None, fallback },
+    }
 }
 
 /// The beginning of the text of a violation by volume `v`.

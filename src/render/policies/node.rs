@@ -1,7 +1,7 @@
 //! Only the node's own agents reach a node: WL-114. What reaches it, and who its agents are, stands in the policies
 //! themselves.
 
-use super::pods::PodRule;
+use super::pods::{PodAt, PodRule};
 use super::{Check, Namespaces, Parameter, Policy, cel, fallback, rule, tag};
 use crate::api::Mode;
 use crate::domain::Rule;
@@ -9,35 +9,39 @@ use crate::domain::node::{CAPABILITIES, DIRECTORIES, HARMLESS, NETWORK_CAPABILIT
 use crate::domain::world::Settings;
 
 /// `variables.account` of a pod, as `nodeAgents` lists it, and whether it is an agent of its node.
-pub fn agent(settings: &Settings) -> [(&'static str, String); 2] {
+pub fn agent(settings: &Settings, at: PodAt) -> [(&'static str, String); 2] {
     let agents = cel::literals(settings.node_agents.iter().map(ToString::to_string));
-    let account = "request.namespace + '/' + (has(object.spec.serviceAccountName) && object.spec.serviceAccountName != '' ? object.spec.serviceAccountName : 'default')";
-    [("account", account.to_string()), ("agent", format!("variables.account in {agents}"))]
+    let spec = at.spec();
+    let account = format!(
+        "request.namespace + '/' + (has({spec}.serviceAccountName) && {spec}.serviceAccountName != '' ? {spec}.serviceAccountName : 'default')"
+    );
+    [("account", account), ("agent", format!("variables.account in {agents}"))]
 }
 
 /// Pods that reach their node run as one of its agents.
-pub fn pods(settings: &Settings) -> PodRule {
+pub fn pods(settings: &Settings, at: PodAt) -> PodRule {
+    let spec = at.spec();
     let security = |path: &str| format!("has({path}.securityContext) ? dyn({path}.securityContext) : dyn({{}})");
     let containers = |list: &str| {
         format!(
-            "(has(object.spec.{list}) ? object.spec.{list}.map(c, {{'name': dyn(string(c.name)), 'security': {}}}) : [])",
+            "(has({spec}.{list}) ? {spec}.{list}.map(c, {{'name': dyn(string(c.name)), 'security': {}}}) : [])",
             security("c")
         )
     };
-    let is_true = |field: &str| format!("(has(object.spec.{field}) && object.spec.{field})");
+    let is_true = |field: &str| format!("(has({spec}.{field}) && {spec}.{field})");
     let host_process = |of: &str| {
         format!(
             "has({of}.windowsOptions) && has({of}.windowsOptions.hostProcess) && {of}.windowsOptions.hostProcess == true"
         )
     };
-    let mut variables = agent(settings).to_vec();
+    let mut variables = agent(settings, at).to_vec();
     variables.extend([
-        ("security", security("object.spec")),
+        ("security", security(spec)),
         ("secured", cel::CONTAINERS.map(containers).join(" + ")),
         (
             "hostPaths",
             format!(
-                "has(object.spec.volumes) ? object.spec.volumes.filter(v, has(v.hostPath)).map(v, {{'name': string(v.name), 'raw': string(v.hostPath.path), 'path': {}}}) : []",
+                "has({spec}.volumes) ? {spec}.volumes.filter(v, has(v.hostPath)).map(v, {{'name': string(v.name), 'raw': string(v.hostPath.path), 'path': {}}}) : []",
                 cel::host_path("v.hostPath.path")
             ),
         ),
@@ -92,16 +96,16 @@ pub fn pods(settings: &Settings) -> PodRule {
     let fallback = fallback(Rule::NodeAccess, "this pod reaches its node, and is none of its agents");
     let concerned = [
         is_true("hostPID"),
-        "(has(object.spec.securityContext) && has(object.spec.securityContext.windowsOptions))".into(),
-        "(has(object.spec.volumes) && object.spec.volumes.exists(v, has(v.hostPath)))".into(),
+        format!("(has({spec}.securityContext) && has({spec}.securityContext.windowsOptions))"),
+        format!("(has({spec}.volumes) && {spec}.volumes.exists(v, has(v.hostPath)))"),
     ];
     let concerned = concerned.into_iter().chain(cel::CONTAINERS.map(|list| {
         format!(
-            "(has(object.spec.{list}) && object.spec.{list}.exists(c, has(c.securityContext) && (has(c.securityContext.windowsOptions) || (has(c.securityContext.privileged) && c.securityContext.privileged) || (has(c.securityContext.capabilities) && has(c.securityContext.capabilities.add)))))"
+            "(has({spec}.{list}) && {spec}.{list}.exists(c, has(c.securityContext) && (has(c.securityContext.windowsOptions) || (has(c.securityContext.privileged) && c.securityContext.privileged) || (has(c.securityContext.capabilities) && has(c.securityContext.capabilities.add)))))"
         )
     }));
     let concerned = concerned.collect::<Vec<_>>().join(" || ");
-    PodRule { concerned, variables, check: Check { violations, unless: None, fallback } }
+    PodRule { sharded: false, concerned, variables, check: Check { violations, unless: None, fallback } }
 }
 
 /// No PersistentVolume is a directory of the node that reaches all others, but for namespaces with agents of the node.

@@ -1,5 +1,5 @@
-//! What is asked of a pod when it is made. The API server takes a pod apart anew for each policy, which costs more than all that is
-//! asked of it. So the rules for pods stand in one policy, and those that only warn in another.
+//! What is asked of a pod when it is made, and of what makes pods. The API server takes an object apart anew for each policy, which
+//! costs more than all that is asked of it. So the rules for pods stand in one policy, and those that only warn in another.
 
 use super::{Check, Namespaces, Parameter, Policy, cluster_namespaces, gpus, images, mounts, node, rule};
 use crate::api::{IndexPart, Mode};
@@ -11,25 +11,109 @@ pub struct PodRule {
     pub concerned: String,
     pub variables: Vec<(&'static str, String)>,
     pub check: Check,
+    /// Whether each shard of the index has something of its own to say.
+    pub sharded: bool,
+}
+
+/// Where in an object a pod stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum PodAt {
+    /// It is the object.
+    Itself,
+    /// The template of a Deployment, StatefulSet, DaemonSet or Job.
+    Template,
+    /// The template of the jobs of a CronJob.
+    JobTemplate,
+}
+
+impl PodAt {
+    /// CEL of its spec.
+    pub fn spec(self) -> &'static str {
+        match self {
+            Self::Itself => "object.spec",
+            Self::Template => "object.spec.template.spec",
+            Self::JobTemplate => "object.spec.jobTemplate.spec.template.spec",
+        }
+    }
+
+    /// CEL of its spec before an update.
+    pub fn old_spec(self) -> &'static str {
+        match self {
+            Self::Itself => "oldObject.spec",
+            Self::Template => "oldObject.spec.template.spec",
+            Self::JobTemplate => "oldObject.spec.jobTemplate.spec.template.spec",
+        }
+    }
+
+    /// CEL of its metadata.
+    pub fn metadata(self) -> &'static str {
+        match self {
+            Self::Itself => "object.metadata",
+            Self::Template => "object.spec.template.metadata",
+            Self::JobTemplate => "object.spec.jobTemplate.spec.template.metadata",
+        }
+    }
+
+    /// CEL of whether the request decides what never changes in a pod.
+    pub fn decided(self) -> &'static str {
+        match self {
+            Self::Itself => "request.operation == 'CREATE'",
+            Self::Template | Self::JobTemplate => "true",
+        }
+    }
 }
 
 /// The rules by which pods are refused. `registered`: whether images are registered as weights.
 pub fn refused(settings: &Settings, registered: bool) -> Policy {
-    let mut rules = vec![mounts::pods()];
-    rules.extend(registered.then(images::pods));
-    rules.extend((settings.node_access == Mode::Enforce).then(|| node::pods(settings)));
-    rules.extend((settings.gpu_pods_outside == GpuPodsOutside::Deny).then(|| gpus::pods(settings)));
+    let at = PodAt::Itself;
+    let mut rules = vec![mounts::pods(at)];
+    rules.extend(registered.then(|| images::pods(at)));
+    rules.extend((settings.node_access == Mode::Enforce).then(|| node::pods(settings, at)));
+    rules.extend((settings.gpu_pods_outside == GpuPodsOutside::Deny).then(|| gpus::pods(settings, at)));
     policy("pods", Parameter::EveryShard(IndexPart::Storage), &["Deny"], settings, rules)
 }
 
-/// Those of which authors of pods are warned; `None`: there are none.
+/// Those of which authors of pods are warned; `None`: there are none. Who writes a template is warned of it then, and nobody reads what
+/// its controller is told, so pods that a controller made are not asked about.
 pub fn warned(settings: &Settings) -> Option<Policy> {
-    let gpus = (settings.gpu_pods_outside == GpuPodsOutside::Warn).then(|| gpus::pods(settings));
-    let node = (settings.node_access == Mode::Audit).then(|| node::pods(settings));
+    let at = PodAt::Itself;
+    let gpus = (settings.gpu_pods_outside == GpuPodsOutside::Warn).then(|| gpus::pods(settings, at));
+    let node = (settings.node_access == Mode::Audit).then(|| node::pods(settings, at));
     // Without a need for a parameter there is none: one that is lost would stop pods.
     let parameter = if gpus.is_some() { Parameter::FirstShard } else { Parameter::None };
     let rules: Vec<PodRule> = node.into_iter().chain(gpus).collect();
-    (!rules.is_empty()).then(|| policy("pod-warnings", parameter, &["Warn", "Audit"], settings, rules))
+    (!rules.is_empty()).then(|| Policy {
+        scope: Namespaces::ExceptAndBare(cluster_namespaces(settings)),
+        ..policy("pod-warnings", parameter, &["Warn", "Audit"], settings, rules)
+    })
+}
+
+/// Who writes a template outside every environment is warned of what will become of its pods. Within environments the webhook does
+/// that, which knows more.
+pub fn templates(settings: &Settings, registered: bool) -> [Policy; 2] {
+    let asked = |name, at: PodAt, on: &[(&str, &[&str])]| {
+        let mut rules = vec![mounts::pods(at), node::pods(settings, at)];
+        rules.extend(registered.then(|| images::pods(at)));
+        rules.extend((settings.gpu_pods_outside != GpuPodsOutside::Allow).then(|| gpus::pods(settings, at)));
+        let policy = policy(name, Parameter::EveryShard(IndexPart::Storage), &["Warn", "Audit"], settings, rules);
+        let gate = policy.gate.map(|concerned| {
+            format!(
+                "!(request.namespace in params.spec.members) && ({concerned}) && (request.operation == 'CREATE' || {} != {})",
+                at.spec(),
+                at.old_spec()
+            )
+        });
+        let on = on.iter().map(|(group, resources)| rule(group, &["v1"], resources, &["CREATE", "UPDATE"]));
+        Policy { rules: on.collect(), gate, ..policy }
+    };
+    [
+        asked(
+            "templates",
+            PodAt::Template,
+            &[("apps", &["deployments", "statefulsets", "daemonsets"]), ("batch", &["jobs"])],
+        ),
+        asked("job-templates", PodAt::JobTemplate, &[("batch", &["cronjobs"])]),
+    ]
 }
 
 fn policy(
@@ -42,8 +126,14 @@ fn policy(
     let mut variables: Vec<(&'static str, String)> = Vec::new();
     let mut checks = Vec::new();
     let mut concerned = Vec::new();
-    for PodRule { concerned: by, variables: more, check } in rules {
-        concerned.push(format!("({by})"));
+    for PodRule { concerned: by, variables: more, mut check, sharded } in rules {
+        if sharded || !matches!(parameter, Parameter::EveryShard(_)) {
+            concerned.push(format!("({by})"));
+        } else {
+            // Each shard would say it again.
+            concerned.push(format!("(params.spec.shard == 0 && ({by}))"));
+            check.violations = format!("params.spec.shard == 0 ? ({}) : []", check.violations);
+        }
         for variable in more {
             if !variables.contains(&variable) {
                 variables.push(variable);

@@ -17,6 +17,7 @@ mod protection;
 mod publication;
 mod snapshots;
 mod statuses;
+mod templates;
 mod volumes;
 
 use serde_json::Value;
