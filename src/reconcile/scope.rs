@@ -38,7 +38,7 @@ pub fn enforced<'a>(configuration: &Value, candidates: impl IntoIterator<Item = 
 pub fn protected(ring: &Ring, namespace: &str) -> Option<Time> {
     let name = pod_statuses();
     let (policy, binding) = (by_name(&ring.policies, &name)?, by_name(&ring.bindings, &name)?);
-    let selector = policy.data.pointer("/spec/matchConstraints/namespaceSelector")?;
+    let selector = binding.data.pointer("/spec/matchResources/namespaceSelector")?;
     let made = policy.metadata.creation_timestamp.clone().max(binding.metadata.creation_timestamp.clone())?;
     selects(selector, namespace).then_some(made)
 }

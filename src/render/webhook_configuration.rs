@@ -92,16 +92,18 @@ pub fn mutating(scope: &WebhookScope, target: &Target<'_>) -> MutatingWebhookCon
 /// The validating configuration. It has no webhook where there is no namespace.
 pub fn validating(scope: &WebhookScope, target: &Target<'_>) -> ValidatingWebhookConfiguration {
     let pods = vec![
-        rule(&["CREATE", "UPDATE"], &["pods"]),
-        rule(&["UPDATE"], &["pods/ephemeralcontainers", "pods/resize"]),
+        rule(&["CREATE"], &["pods"]),
         rule(&["CONNECT"], &["pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "services/proxy"]),
     ];
+    // Apart from the others, so that conditions cost a pod nothing when it is made.
+    let updates = vec![rule(&["UPDATE"], &["pods", "pods/ephemeralcontainers", "pods/resize"])];
     let policies: Vec<_> = POLICIES.iter().map(|(group, resource)| written(group, &[resource])).collect();
     // Both ways to write one. It says nothing of the pod that is placed, so that there is nothing to spare it by.
     let bindings = vec![rule(&["CREATE"], &["pods/binding", "bindings"])];
     // One for each kind of object, so that each has conditions of its own.
     let kinds = [
-        ("pods", pods, Some(conditions()), [VALIDATE, AUDIT_VALIDATE]),
+        ("pods", pods, None, [VALIDATE, AUDIT_VALIDATE]),
+        ("pod-updates", updates, Some(update_conditions()), [VALIDATE, AUDIT_VALIDATE]),
         ("bindings", bindings, None, [BIND, AUDIT_BIND]),
         ("network", policies, Some(policy_conditions(target.namespace)), [VALIDATE, AUDIT_VALIDATE]),
     ];
@@ -158,7 +160,7 @@ const NOT_BEING_DELETED: (&str, &str) =
     ("not-being-deleted", "request.operation != 'UPDATE' || !has(object.metadata.deletionTimestamp)");
 
 /// What keeps finalizers, job tracking and label changes going with every pod of ours dead.
-fn conditions() -> Vec<MatchCondition> {
+fn update_conditions() -> Vec<MatchCondition> {
     // Reserved: the annotation that limits bandwidth, and every key of ours.
     let annotation = |from: &str, to: &str| {
         format!(
@@ -177,7 +179,6 @@ fn conditions() -> Vec<MatchCondition> {
         condition(
             "spec-or-reserved-metadata-changes",
             [
-                "request.operation != 'UPDATE'".to_owned(),
                 "object.spec != oldObject.spec".to_owned(),
                 annotation("object", "oldObject"),
                 annotation("oldObject", "object"),
@@ -301,7 +302,7 @@ mod tests {
         let audited = scope(&[], &["research"]);
         let policies: Vec<_> =
             validating(&audited, &TARGET).webhooks.unwrap().into_iter().map(|w| w.failure_policy.unwrap()).collect();
-        assert_eq!(policies, ["Ignore"; 4]);
+        assert_eq!(policies, ["Ignore"; 5]);
     }
 
     #[test]

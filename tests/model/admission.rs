@@ -59,7 +59,10 @@ impl Admission {
             let spec = policy.and_then(|policy| policy.spec.as_ref()).expect("a policy of this name");
             let constraints = spec.match_constraints.as_ref().expect("constraints");
             let rules = constraints.resource_rules.as_deref().unwrap_or_default();
-            Scope::new(of_policy(rules), constraints.namespace_selector.as_ref())
+            let mut bindings = ring.bindings.iter().filter_map(|binding| binding.spec.as_ref());
+            let bound = bindings.find(|bound| bound.policy_name.as_deref() == Some(&named)).expect("a binding");
+            let namespaces = bound.match_resources.as_ref().and_then(|resources| resources.namespace_selector.as_ref());
+            Scope::new(of_policy(rules), namespaces)
         });
         let target = Target { namespace: "weightlock-system", ca_bundle: b"" };
         let webhooks = validating(&webhook_scope(&declared), &target).webhooks.unwrap_or_default();

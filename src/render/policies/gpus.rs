@@ -1,6 +1,6 @@
 //! GPU pods outside environments follow the installation's setting: WL-501.
 
-use super::pods::{PodAt, PodRule};
+use super::pods::{Concern, PodAt, PodRule};
 use super::{Check, cel, fallback, node, tag};
 use crate::domain::Rule;
 use crate::domain::world::{
@@ -75,10 +75,13 @@ pub fn pods(settings: &Settings, at: PodAt) -> PodRule {
         GpuPodsOutside::Warn => "!(request.namespace in params.spec.members) && ",
         GpuPodsOutside::Allow | GpuPodsOutside::Deny => "",
     };
-    let container = format!("{asks} || (has(c.env) && c.env.exists(e, {}))", sets("e"));
-    let concerned = format!(
-        "{outside}({class} || (has({metadata}.annotations) && {metadata}.annotations.exists(k, {annotation})) || {spec}.containers.exists(c, {container}) || (has({spec}.initContainers) && {spec}.initContainers.exists(c, {container})))"
-    );
+    let concerned = Concern {
+        container: Some(format!("{outside}({asks} || (has(c.env) && c.env.exists(e, {})))", sets("e"))),
+        pod: Some(format!(
+            "{outside}({class} || (has({metadata}.annotations) && {metadata}.annotations.exists(k, {annotation})))"
+        )),
+        volume: None,
+    };
     PodRule { sharded: false, concerned, variables, check: Check { violations, unless: None, fallback } }
 }
 

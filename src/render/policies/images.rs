@@ -1,6 +1,6 @@
 //! Images that are weights (WL-101), and images of which that cannot be told (WL-115).
 
-use super::pods::{PodAt, PodRule};
+use super::pods::{Concern, PodAt, PodRule, gate};
 use super::{Check, Namespaces, Parameter, Policy, cel, cluster_namespaces, fallback, rule, tag};
 use crate::api::{IndexPart, WeightIndexSpec};
 use crate::domain::Rule;
@@ -17,6 +17,7 @@ pub fn registered(shard: &WeightIndexSpec) -> bool {
 /// The image of a running pod can be changed.
 pub fn updates(settings: &Settings) -> Policy {
     let PodRule { concerned, variables, check, .. } = pods(PodAt::Itself);
+    let gate = gate(PodAt::Itself, &[concerned]);
     Policy {
         name: "pod-images",
         parameter: Parameter::EveryShard(IndexPart::Storage),
@@ -24,7 +25,7 @@ pub fn updates(settings: &Settings) -> Policy {
         rules: vec![rule("", &["v1"], &["pods"], &["UPDATE"])],
         scope: Namespaces::Except(cluster_namespaces(settings)),
         variables,
-        gate: Some(concerned),
+        gate: Some(gate),
         checks: vec![check],
     }
 }
@@ -83,21 +84,13 @@ pub fn pods(at: PodAt) -> PodRule {
         Rule::NotPermittedHere,
         "an image of this pod is registered weights, which are not permitted in its namespace",
     );
-    let mut concerned: Vec<String> = cel::CONTAINERS
-        .iter()
-        .map(|list| format!("(has({spec}.{list}) && {spec}.{list}.exists(c, has(c.image) && {}))", may_be("c.image")))
-        .collect();
-    concerned.push(format!(
-        "(has({spec}.volumes) && {spec}.volumes.exists(v, has(v.image) && has(v.image.reference) && {}))",
-        may_be("v.image.reference")
-    ));
-    let concerned = concerned.join(" || ");
-    PodRule {
-        sharded: true,
-        concerned,
-        variables,
-        check: Check { violations: format!("{weights} + {ids}"), unless: None, fallback },
-    }
+    let concerned = Concern {
+        container: Some(format!("(has(c.image) && {})", may_be("c.image"))),
+        volume: Some(format!("(has(v.image) && has(v.image.reference) && {})", may_be("v.image.reference"))),
+        pod: None,
+    };
+    let check = Check { violations: format!("{weights} + {ids}"), unless: None, fallback };
+    PodRule { sharded: true, concerned, variables, check }
 }
 
 /// Whether a reference is an ID: `domain::backend::is_id`.
@@ -108,12 +101,16 @@ fn is_id(image: &str) -> String {
 /// Whether a reference may be one that the rule is about: true of all that are, and told without their canonical form, which
 /// would cost more than all else that is asked of an ordinary pod.
 fn may_be(image: &str) -> String {
-    let name = format!("{image}.split('@')[0]");
-    let step = format!("{name}.substring({name}.lastIndexOf('/') + 1).split(':')[0].trim()");
-    let digest = format!(
-        "({image}.contains('@') && ('v1:image:' + {image}.substring({image}.indexOf('@') + 1).trim()) in params.spec.keys)"
-    );
-    format!("({step} in params.spec.images || {digest} || ({image}.contains('sha256:') && !{image}.contains('/')))")
+    let known = |name: &str| {
+        format!("{name}.substring({name}.lastIndexOf('/') + 1).split(':')[0].trim() in params.spec.images")
+    };
+    let digest = format!("('v1:image:' + {image}.substring({image}.indexOf('@') + 1).trim()) in params.spec.keys");
+    let id = format!("{image}.contains('sha256:') && !{image}.contains('/')");
+    format!(
+        "({image}.contains('@') ? {digest} || {} : {} || ({id}))",
+        known(&format!("{image}.split('@')[0]")),
+        known(image)
+    )
 }
 
 /// The keys of a reference: what `domain::backend::Reference` says in Rust.

@@ -148,28 +148,26 @@ enum Namespaces {
 }
 
 impl Namespaces {
-    fn namespaces(&self) -> LabelSelector {
-        match self {
-            Self::Except(names) | Self::ExceptAndBare(names) if names.is_empty() => LabelSelector::default(),
-            Self::Except(names) | Self::ExceptAndBare(names) => {
-                requiring(vec![requirement(NAMESPACE_NAME, "NotIn", Some(names.clone()))])
-            }
-            Self::Only(names) => requiring(vec![requirement(NAMESPACE_NAME, "In", Some(names.clone()))]),
-        }
+    /// For bindings. The API server reads the selectors of every policy anew at each write of anything, before it looks at what is
+    /// written, and those of a binding only where the policy is about that.
+    fn resources(&self) -> Option<MatchResources> {
+        let (operator, names) = match self {
+            Self::Except(names) if names.is_empty() => return None,
+            Self::Except(names) | Self::ExceptAndBare(names) => ("NotIn", names),
+            Self::Only(names) => ("In", names),
+        };
+        let bare = matches!(self, Self::ExceptAndBare(_));
+        let bare = bare.then(|| FROM_TEMPLATES.map(|label| requirement(label, "DoesNotExist", None)).to_vec());
+        Some(MatchResources {
+            match_policy: Some("Equivalent".into()),
+            namespace_selector: Some(LabelSelector {
+                match_expressions: Some(vec![requirement(NAMESPACE_NAME, operator, Some(names.clone()))]),
+                ..LabelSelector::default()
+            }),
+            object_selector: Some(LabelSelector { match_expressions: bare, ..LabelSelector::default() }),
+            ..MatchResources::default()
+        })
     }
-
-    fn objects(&self) -> LabelSelector {
-        match self {
-            Self::ExceptAndBare(_) => {
-                requiring(FROM_TEMPLATES.map(|label| requirement(label, "DoesNotExist", None)).to_vec())
-            }
-            Self::Except(_) | Self::Only(_) => LabelSelector::default(),
-        }
-    }
-}
-
-fn requiring(all: Vec<LabelSelectorRequirement>) -> LabelSelector {
-    LabelSelector { match_expressions: Some(all), ..LabelSelector::default() }
 }
 
 fn requirement(key: &str, operator: &str, values: Option<Vec<String>>) -> LabelSelectorRequirement {
@@ -231,8 +229,8 @@ impl Policy {
                 }),
                 match_constraints: Some(MatchResources {
                     match_policy: Some("Equivalent".into()),
-                    namespace_selector: Some(self.scope.namespaces()),
-                    object_selector: Some(self.scope.objects()),
+                    namespace_selector: Some(LabelSelector::default()),
+                    object_selector: Some(LabelSelector::default()),
                     resource_rules: Some(self.rules),
                     ..MatchResources::default()
                 }),
@@ -256,7 +254,7 @@ impl Policy {
                     ..ParamRef::default()
                 }),
                 validation_actions: Some(self.actions.iter().map(ToString::to_string).collect()),
-                ..ValidatingAdmissionPolicyBindingSpec::default()
+                match_resources: self.scope.resources(),
             }),
         };
         let mine: Vec<&String> = match self.parameter {
@@ -307,6 +305,13 @@ mod tests {
         of(IndexPart::Storage).chain(of(IndexPart::Claims)).collect()
     }
 
+    /// Operator and names by which a binding selects namespaces.
+    fn selected(spec: &ValidatingAdmissionPolicyBindingSpec) -> (String, Option<Vec<String>>) {
+        let resources = spec.match_resources.clone().unwrap();
+        let by = resources.namespace_selector.unwrap().match_expressions.unwrap().swap_remove(0);
+        (by.operator, by.values)
+    }
+
     #[test]
     fn every_binding_with_a_parameter_denies_when_it_is_gone() {
         let ring = ring(&Settings::default(), shards(2));
@@ -337,17 +342,20 @@ mod tests {
     #[test]
     fn pod_policies_spare_the_cluster_and_ourselves() {
         let settings = Settings { own_namespace: "elsewhere".into(), ..Settings::default() };
-        for policy in ring(&settings, shards(1)).policies {
+        let all = ring(&settings, shards(1));
+        for policy in all.policies {
             let constraints = policy.spec.unwrap().match_constraints.unwrap();
             let on_pods = constraints
                 .resource_rules
                 .unwrap()
                 .iter()
                 .any(|r| r.resources.as_ref().is_some_and(|r| r.contains(&"pods".to_string())));
-            if on_pods {
-                let except = constraints.namespace_selector.unwrap().match_expressions.unwrap();
+            let bound = all.bindings.iter().map(|binding| binding.spec.clone().unwrap());
+            let bound: Vec<_> = bound.filter(|spec| spec.policy_name == policy.metadata.name).collect();
+            assert!(!bound.is_empty());
+            for spec in bound.into_iter().filter(|_| on_pods) {
                 assert_eq!(
-                    except[0].values.as_deref(),
+                    selected(&spec).1.as_deref(),
                     Some(&["kube-system".to_string(), "elsewhere".to_string()][..])
                 );
             }
@@ -370,12 +378,11 @@ mod tests {
         assert!(with(&[("trial", Mode::Audit)]).is_none());
         let (policy, binding) = with(&[("llm", Mode::Enforce), ("trial", Mode::Audit)]).unwrap();
         // A lost parameter would stop every kubelet.
-        assert_eq!((policy.param_kind, binding.spec.unwrap().param_ref), (None, None));
-        let selector = policy.match_constraints.unwrap().namespace_selector.unwrap().match_expressions.unwrap();
-        assert_eq!(
-            (selector[0].operator.as_str(), selector[0].values.clone().unwrap()),
-            ("In", vec!["llm".to_string()])
-        );
+        let bound = binding.spec.unwrap();
+        assert_eq!((policy.param_kind, &bound.param_ref), (None, &None));
+        assert_eq!(selected(&bound), ("In".into(), Some(vec!["llm".to_string()])));
+        // It would be read at each write of anything.
+        assert_eq!(policy.match_constraints.unwrap().namespace_selector, Some(LabelSelector::default()));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Registered storage is mounted only where it is permitted: WL-101.
 
-use super::pods::{PodAt, PodRule};
+use super::pods::{Concern, PodAt, PodRule};
 use super::{Check, cel, fallback, source, tag};
 use crate::domain::Rule;
 
-/// Types of volumes that are no storage, or are asked about elsewhere: claims when they are made, images by their own rule.
-const HARMLESS: [&str; 7] = ["configMap", "secret", "emptyDir", "projected", "downwardAPI", "ephemeral", "image"];
+/// Types of volumes that are no storage, the commonest first, or are asked about elsewhere: claims when they are made, images by their own rule.
+const HARMLESS: [&str; 7] = ["projected", "configMap", "emptyDir", "secret", "downwardAPI", "ephemeral", "image"];
 
 /// Registered storage is not mounted in a namespace where it is not permitted, by a claim or inline. A claim that the pod makes
 /// for itself is asked about when it is made (WL-112).
@@ -56,9 +56,8 @@ pub fn pods(at: PodAt) -> PodRule {
         "a volume of this pod is registered storage, which is not permitted in its namespace",
     );
     let harmless = HARMLESS.map(|kind| format!("has(v.{kind})")).join(" || ");
-    let concerned = format!(
-        "has({spec}.volumes) && {spec}.volumes.exists(v, has(v.persistentVolumeClaim) ? ({claim}) in params.spec.misplaced : !({harmless}))"
-    );
+    let volume = format!("(has(v.persistentVolumeClaim) ? ({claim}) in params.spec.misplaced : !({harmless}))");
+    let concerned = Concern { volume: Some(volume), ..Concern::default() };
     PodRule {
         sharded: true,
         concerned,

@@ -1,7 +1,7 @@
 //! Only the node's own agents reach a node: WL-114. What reaches it, and who its agents are, stands in the policies
 //! themselves.
 
-use super::pods::{PodAt, PodRule};
+use super::pods::{Concern, PodAt, PodRule};
 use super::{Check, Namespaces, Parameter, Policy, cel, fallback, rule, tag};
 use crate::api::Mode;
 use crate::domain::Rule;
@@ -94,17 +94,16 @@ pub fn pods(settings: &Settings, at: PodAt) -> PodRule {
     ];
     let violations = format!("variables.agent ? [] : {}", lists.join(" + "));
     let fallback = fallback(Rule::NodeAccess, "this pod reaches its node, and is none of its agents");
-    let concerned = [
-        is_true("hostPID"),
-        format!("(has({spec}.securityContext) && has({spec}.securityContext.windowsOptions))"),
-        format!("(has({spec}.volumes) && {spec}.volumes.exists(v, has(v.hostPath)))"),
-    ];
-    let concerned = concerned.into_iter().chain(cel::CONTAINERS.map(|list| {
-        format!(
-            "(has({spec}.{list}) && {spec}.{list}.exists(c, has(c.securityContext) && (has(c.securityContext.windowsOptions) || (has(c.securityContext.privileged) && c.securityContext.privileged) || (has(c.securityContext.capabilities) && has(c.securityContext.capabilities.add)))))"
-        )
-    }));
-    let concerned = concerned.collect::<Vec<_>>().join(" || ");
+    let concerned = Concern {
+        pod: Some(format!(
+            "{} || (has({spec}.securityContext) && has({spec}.securityContext.windowsOptions))",
+            is_true("hostPID")
+        )),
+        volume: Some("has(v.hostPath)".into()),
+        container: Some(
+            "(has(c.securityContext) && (has(c.securityContext.windowsOptions) || (has(c.securityContext.privileged) && c.securityContext.privileged) || (has(c.securityContext.capabilities) && has(c.securityContext.capabilities.add))))".into(),
+        ),
+    };
     PodRule { sharded: false, concerned, variables, check: Check { violations, unless: None, fallback } }
 }
 

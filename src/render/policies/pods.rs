@@ -1,18 +1,54 @@
 //! What is asked of a pod when it is made, and of what makes pods. The API server takes an object apart anew for each policy, which
 //! costs more than all that is asked of it. So the rules for pods stand in one policy, and those that only warn in another.
 
-use super::{Check, Namespaces, Parameter, Policy, cluster_namespaces, gpus, images, mounts, node, rule};
+use super::{Check, Namespaces, Parameter, Policy, cel, cluster_namespaces, gpus, images, mounts, node, rule};
 use crate::api::{IndexPart, Mode};
 use crate::domain::world::{GpuPodsOutside, Settings};
 
 /// What one rule asks of a pod, and the variables for it. Rules may share a variable if they say the same of it.
 pub struct PodRule {
-    /// CEL of whether a pod has anything that the rule is about, whatever comes of it: see [`Policy::gate`].
-    pub concerned: String,
+    pub concerned: Concern,
     pub variables: Vec<(&'static str, String)>,
     pub check: Check,
     /// Whether each shard of the index has something of its own to say.
     pub sharded: bool,
+}
+
+/// CEL of whether a pod has anything that a rule is about, whatever comes of it: see [`Policy::gate`].
+#[derive(Default)]
+pub struct Concern {
+    /// Of a volume `v`.
+    pub volume: Option<String>,
+    /// Of a container `c`, of whichever sort.
+    pub container: Option<String>,
+    /// Of the pod itself.
+    pub pod: Option<String>,
+}
+
+impl Concern {
+    /// The same where `condition` holds, and nothing otherwise.
+    fn only_if(self, condition: &str) -> Self {
+        let and = |part: Option<String>| part.map(|part| format!("({condition} && ({part}))"));
+        Self { volume: and(self.volume), container: and(self.container), pod: and(self.pod) }
+    }
+}
+
+/// Whether a pod has anything that any of several rules is about. Each list of the pod is gone through once, since that is what costs.
+pub fn gate(at: PodAt, concerns: &[Concern]) -> String {
+    let spec = at.spec();
+    let any = |part: fn(&Concern) -> Option<&String>| {
+        let all: Vec<String> = concerns.iter().filter_map(part).cloned().collect();
+        (!all.is_empty()).then(|| all.join(" || "))
+    };
+    let list =
+        |name: &str, item: &str, any: &str| format!("(has({spec}.{name}) && {spec}.{name}.exists({item}, {any}))");
+    let mut parts = Vec::new();
+    parts.extend(any(|concern| concern.pod.as_ref()));
+    parts.extend(any(|concern| concern.volume.as_ref()).map(|any| list("volumes", "v", &any)));
+    if let Some(any) = any(|concern| concern.container.as_ref()) {
+        parts.extend(cel::CONTAINERS.map(|name| list(name, "c", &any)));
+    }
+    parts.join(" || ")
 }
 
 /// Where in an object a pod stands.
@@ -70,7 +106,7 @@ pub fn refused(settings: &Settings, registered: bool) -> Policy {
     rules.extend(registered.then(|| images::pods(at)));
     rules.extend((settings.node_access == Mode::Enforce).then(|| node::pods(settings, at)));
     rules.extend((settings.gpu_pods_outside == GpuPodsOutside::Deny).then(|| gpus::pods(settings, at)));
-    policy("pods", Parameter::EveryShard(IndexPart::Storage), &["Deny"], settings, rules)
+    policy("pods", at, Parameter::EveryShard(IndexPart::Storage), &["Deny"], settings, rules)
 }
 
 /// Those of which authors of pods are warned; `None`: there are none. Who writes a template is warned of it then, and nobody reads what
@@ -84,7 +120,7 @@ pub fn warned(settings: &Settings) -> Option<Policy> {
     let rules: Vec<PodRule> = node.into_iter().chain(gpus).collect();
     (!rules.is_empty()).then(|| Policy {
         scope: Namespaces::ExceptAndBare(cluster_namespaces(settings)),
-        ..policy("pod-warnings", parameter, &["Warn", "Audit"], settings, rules)
+        ..policy("pod-warnings", at, parameter, &["Warn", "Audit"], settings, rules)
     })
 }
 
@@ -95,7 +131,7 @@ pub fn templates(settings: &Settings, registered: bool) -> [Policy; 2] {
         let mut rules = vec![mounts::pods(at), node::pods(settings, at)];
         rules.extend(registered.then(|| images::pods(at)));
         rules.extend((settings.gpu_pods_outside != GpuPodsOutside::Allow).then(|| gpus::pods(settings, at)));
-        let policy = policy(name, Parameter::EveryShard(IndexPart::Storage), &["Warn", "Audit"], settings, rules);
+        let policy = policy(name, at, Parameter::EveryShard(IndexPart::Storage), &["Warn", "Audit"], settings, rules);
         let gate = policy.gate.map(|concerned| {
             format!(
                 "!(request.namespace in params.spec.members) && ({concerned}) && (request.operation == 'CREATE' || {} != {})",
@@ -118,6 +154,7 @@ pub fn templates(settings: &Settings, registered: bool) -> [Policy; 2] {
 
 fn policy(
     name: &'static str,
+    at: PodAt,
     parameter: Parameter,
     actions: &'static [&'static str],
     settings: &Settings,
@@ -128,10 +165,10 @@ fn policy(
     let mut concerned = Vec::new();
     for PodRule { concerned: by, variables: more, mut check, sharded } in rules {
         if sharded || !matches!(parameter, Parameter::EveryShard(_)) {
-            concerned.push(format!("({by})"));
+            concerned.push(by);
         } else {
             // Each shard would say it again.
-            concerned.push(format!("(params.spec.shard == 0 && ({by}))"));
+            concerned.push(by.only_if("params.spec.shard == 0"));
             check.violations = format!("params.spec.shard == 0 ? ({}) : []", check.violations);
         }
         for variable in more {
@@ -152,7 +189,7 @@ fn policy(
         ],
         scope: Namespaces::Except(cluster_namespaces(settings)),
         variables,
-        gate: Some(concerned.join(" || ")),
+        gate: Some(gate(at, &concerned)),
         checks,
     }
 }
