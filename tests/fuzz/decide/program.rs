@@ -14,6 +14,8 @@ static FIELDS: LazyLock<Vec<String>> = LazyLock::new(|| serde_json::from_str(inc
 const MAX_STEPS: usize = 40;
 /// A request with more values than this is not changed further: steps that copy would double it each time.
 const MAX_VALUES: usize = 3000;
+/// A value of a longer text is not wrapped into one: each time that doubles its backslashes.
+const MAX_TEXT: usize = 16 << 10;
 
 const NAMESPACES: [&str; 6] = ["serving", "lab", "trial", "research", "again", ""];
 const OPERATIONS: [&str; 4] = ["CREATE", "UPDATE", "DELETE", "CONNECT"];
@@ -122,7 +124,7 @@ fn step(request: &mut Value, bytes: &mut Bytes<'_>, requests: &[Value]) {
             let wrapped = match bytes.next() % 3 {
                 0 => Value::Array(vec![value]),
                 1 => Value::Object(Map::from_iter([(bytes.field(), value)])),
-                _ => Value::String(value.to_string()),
+                _ => Some(value.to_string()).filter(|text| text.len() <= MAX_TEXT).map_or(value, Value::String),
             };
             replace(root, &place, wrapped);
         }
