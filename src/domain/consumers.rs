@@ -94,7 +94,7 @@ pub fn holdings(world: &World, namespace: &str, pod: &PackedPod) -> Holdings {
     for source in pod.sources() {
         match source {
             Source::Claim(name) => {
-                let name = ClaimName { namespace: namespace.into(), name: String::from(&**name) };
+                let name = ClaimName::new(namespace, &**name);
                 add_claim(world, name, &mut holdings);
             }
             Source::Download(download) => {
@@ -178,7 +178,7 @@ mod tests {
     const DIGEST: &str = "sha256:5c1e";
 
     fn world() -> World {
-        let claim = ClaimName { namespace: "serving".into(), name: "orion".into() };
+        let claim = ClaimName::new("serving", "orion");
         let key = BackendKey::csi("ebs.csi.aws.com", "vol-1");
         let artifact = Artifact {
             name: "orion-70b".into(),

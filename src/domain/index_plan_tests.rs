@@ -93,7 +93,7 @@ fn storage_claims_and_volumes_are_listed_with_what_all_owners_permit() {
             artifact("tuned", &["b"], vec![nas("/models/tuned"), BackendKey::csi("d", "h")]),
         ],
     );
-    let claim = |name: &str| ClaimName { namespace: "ns-b".into(), name: name.into() };
+    let claim = |name: &str| ClaimName::new("ns-b", name);
     w.volumes.insert("pv-root".into(), Volume { key: Ok(nas("/models")), claim: Some(claim("root")) });
     w.volumes.insert("pv-sub".into(), Volume { key: Ok(nas("/models/other")), claim: None });
     w.volumes.insert("pv-near".into(), Volume { key: Ok(nas("/models-2")), claim: Some(claim("near")) });
@@ -151,7 +151,7 @@ fn claims_are_misplaced_where_what_they_lead_to_is_not_permitted() {
         vec![artifact("x", &["a", "c"], vec![BackendKey::csi("d", "h")])],
     );
     for namespace in ["ns-a", "ns-b", "ns-c", "ns-none"] {
-        let claim = ClaimName { namespace: namespace.into(), name: "w".into() };
+        let claim = ClaimName::new(namespace, "w");
         w.volumes.insert(format!("pv-{namespace}"), Volume { key: Ok(BackendKey::csi("d", "h")), claim: Some(claim) });
     }
     let misplaced = |w: &World| only(w).misplaced.into_keys().collect::<Vec<_>>();
@@ -224,7 +224,7 @@ fn snapshots_from_before_are_listed_by_the_volume_and_by_their_own_handle() {
 #[test]
 fn a_declared_claim_is_listed_before_it_exists() {
     let mut a = artifact("x", &["a"], vec![]);
-    let source = LocationSource::Claim(ClaimName { namespace: "n".into(), name: "c".into() });
+    let source = LocationSource::Claim(ClaimName::new("n", "c"));
     a.locations.push(ArtifactLocation { name: "l".into(), source, pinned: None, aliases: vec![], path: None });
     let index = only(&world(vec![environment("a", "ns-a", Mode::Enforce)], vec![a]));
     assert_eq!(index.claims["n/c"].artifacts, "x");

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use compact_str::CompactString;
 use imbl::ordmap::DiffItem;
 
 use super::backend::{BackendKey, Overlap, Reference};
@@ -283,7 +284,7 @@ impl Registered {
 }
 
 /// The claim that is ordered before all others.
-const FIRST: ClaimName = ClaimName { namespace: String::new(), name: String::new() };
+const FIRST: ClaimName = ClaimName { namespace: CompactString::const_new(""), name: CompactString::const_new("") };
 
 fn claims_of(artifact: &Artifact) -> impl Iterator<Item = &ClaimName> {
     artifact.locations.iter().filter_map(|location| match &location.source {

@@ -61,8 +61,7 @@ fn any_name() -> impl Strategy<Value = &'static str> {
 }
 
 fn any_claim_name() -> impl Strategy<Value = ClaimName> {
-    (prop::sample::select(vec!["n", "m"]), any_name())
-        .prop_map(|(namespace, name)| ClaimName { namespace: namespace.into(), name: name.into() })
+    (prop::sample::select(vec!["n", "m"]), any_name()).prop_map(|(namespace, name)| ClaimName::new(namespace, name))
 }
 
 /// Keys of every kind, in several spellings, ancestors and descendants of one another.
@@ -127,9 +126,7 @@ fn answers(world: &World) -> Vec<String> {
     let names = |found: Vec<&Artifact>| found.iter().map(|a| a.name.as_str()).collect::<Vec<_>>().join(" ");
     let mut answers: Vec<String> =
         keys().iter().map(|key| format!("{key}: {}", names(world.artifacts_at(key)))).collect();
-    for name in
-        NAMES.iter().flat_map(|name| ["n", "m"].map(|n| ClaimName { namespace: n.into(), name: (*name).into() }))
-    {
+    for name in NAMES.iter().flat_map(|name| ["n", "m"].map(|n| ClaimName::new(n, *name))) {
         let storage = match world.storage_of_claim(&name) {
             ClaimStorage::Volume { volume, key } => format!("{volume} {key:?}"),
             other => format!("{other:?}"),

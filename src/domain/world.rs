@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use compact_str::CompactString;
+
 use super::backend::BackendKey;
 use super::packed::PackedPod;
 use super::registered::Registered;
@@ -85,9 +87,16 @@ pub const DEVICE_ANNOTATIONS: &str = "cdi.k8s.io/";
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClaimName {
     /// Namespace.
-    pub namespace: String,
+    pub namespace: CompactString,
     /// Name.
-    pub name: String,
+    pub name: CompactString,
+}
+
+impl ClaimName {
+    /// A claim of a namespace.
+    pub fn new(namespace: impl Into<CompactString>, name: impl Into<CompactString>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
 }
 
 /// A WeightArtifact.

@@ -73,7 +73,7 @@ pub fn artifact(object: &DynamicObject) -> Result<Artifact, String> {
             let found = keys(location.csi, location.nfs, location.host_path, location.image)?;
             let (source, mut aliases) = match (location.persistent_volume_claim, found) {
                 (Some(claim), Keys::None) => {
-                    (LocationSource::Claim(ClaimName { namespace: claim.namespace, name: claim.name }), Vec::new())
+                    (LocationSource::Claim(ClaimName::new(claim.namespace, claim.name)), Vec::new())
                 }
                 (None, Keys::Of(key, others)) => (LocationSource::Key(key), others),
                 _ => {
@@ -280,14 +280,14 @@ pub fn incident(object: &DynamicObject) -> Result<IncidentSubject, String> {
 
 /// A PersistentVolumeClaim.
 pub fn claim(object: &DynamicObject) -> (ClaimName, Claim) {
-    let name = ClaimName { namespace: namespace_of(object), name: name_of(object) };
+    let name = ClaimName::new(namespace_of(object), name_of(object));
     let data = &object.data;
     // dataSourceRef holds whatever dataSource holds and more, so it is looked at first.
     let data_source = ["/spec/dataSourceRef", "/spec/dataSource"].iter().find_map(|pointer| {
         let source = data.pointer(pointer)?;
         Some(Box::new(DataSource {
             kind: text(source, "/kind").unwrap_or_default(),
-            namespace: text(source, "/namespace").unwrap_or_else(|| name.namespace.clone()),
+            namespace: text(source, "/namespace").unwrap_or_else(|| name.namespace.to_string()),
             name: text(source, "/name").unwrap_or_default(),
         }))
     });
@@ -308,9 +308,9 @@ pub fn claim(object: &DynamicObject) -> (ClaimName, Claim) {
 /// A PersistentVolume.
 pub fn volume(object: &DynamicObject) -> (String, Volume) {
     let spec = object.data.get("spec").unwrap_or(&Value::Null);
-    let claim = spec.get("claimRef").and_then(|reference| {
-        Some(ClaimName { namespace: text(reference, "/namespace")?, name: text(reference, "/name")? })
-    });
+    let claim = spec
+        .get("claimRef")
+        .and_then(|reference| Some(ClaimName::new(text(reference, "/namespace")?, text(reference, "/name")?)));
     (name_of(object), Volume { key: backend::of_volume_source(spec), claim })
 }
 

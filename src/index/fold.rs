@@ -60,19 +60,34 @@ impl<T: Folded> Fold<T> {
 
     /// Folds one event into the world.
     ///
-    /// A listing is taken over at once when it is complete; until then the world keeps what it had.
+    /// A listing is taken over at once when it is complete; until then the world keeps what it had. The first one is taken over as it
+    /// comes, since nothing is decided before it is complete, and what would be kept until then is as large as the world.
     pub(super) fn apply(&mut self, world: &mut World, event: Event<T>) -> Folding {
         let mut folding = Folding::default();
+        let first = world.unsynced.contains(T::KIND);
         match event {
-            Event::Init => self.listing = None,
+            Event::Init => {
+                self.listing = None;
+                if first {
+                    // What an earlier attempt brought.
+                    for key in T::keys(world).cloned().collect::<Vec<_>>() {
+                        T::remove(world, &key);
+                    }
+                }
+            }
             Event::InitApply(object) => {
                 note(&object, &mut folding);
+                if first {
+                    put(world, object);
+                    return folding;
+                }
                 let listing = self.listing.get_or_insert_with(Listing::default);
                 listing.keys.insert(object.key());
                 if !object.held(world) {
                     listing.other.push(object);
                 }
             }
+            Event::InitDone if first => folding.changed = world.unsynced.remove(T::KIND),
             Event::InitDone => {
                 let Listing { keys, other } = self.listing.take().unwrap_or_default();
                 for object in other {
@@ -82,7 +97,6 @@ impl<T: Folded> Fold<T> {
                 for key in gone {
                     folding.changed |= T::remove(world, &key);
                 }
-                folding.changed |= world.unsynced.remove(T::KIND);
             }
             Event::Apply(object) => {
                 note(&object, &mut folding);

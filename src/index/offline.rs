@@ -168,7 +168,7 @@ fn assume_what_a_cluster_adds(world: &mut World) {
         .environments
         .values()
         .flat_map(|e| e.members.iter().map(|m| m.namespace.clone()))
-        .chain(world.claims.keys().map(|c| c.namespace.clone()))
+        .chain(world.claims.keys().map(|c| c.namespace.to_string()))
         .chain(world.pods.keys().map(|(namespace, _)| namespace.clone()))
         .collect();
     for namespace in named {

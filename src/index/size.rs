@@ -252,7 +252,8 @@ fn pods_as_in_life() {
 #[test]
 #[ignore = "measures"]
 fn what_the_webhook_holds() {
-    let (index, plan) = (Index::fixed(World::default()), plan());
+    let unsynced = super::Kind::decisive().map(super::Kind::name).collect();
+    let (index, plan) = (Index::fixed(World { unsynced, ..World::default() }), plan());
     let namespaces = plan.namespaces();
     list::<NamespaceObject>(&index, namespaces.len(), |n| json!({"metadata": {"name": namespaces[n]}, "spec": {}}));
     list::<EnvironmentObject>(&index, plan.environments, |n| plan.environment(n));

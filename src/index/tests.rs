@@ -72,9 +72,12 @@ fn a_first_listing_counts_when_it_is_complete() {
     let mut it = Pair::<NamespaceObject>::new();
     assert!(!it.apply(Event::Init).changed);
     assert!(!it.apply(Event::InitApply(namespace("a", "1"))).changed);
-    assert!(it.1.namespaces.is_empty() && it.1.unsynced.contains("Namespace"));
+    assert!(it.1.unsynced.contains("Namespace"), "nothing is decided on a part of them");
+    // The listing breaks off and begins anew.
+    it.apply(Event::Init);
+    assert!(!it.apply(Event::InitApply(namespace("b", "2"))).changed);
     assert!(it.apply(Event::InitDone).changed);
-    assert_eq!(it.1.namespaces["a"], "1");
+    assert_eq!(it.1.namespaces, [("b".to_owned(), "2".to_owned())].into_iter().collect());
     assert!(!it.1.unsynced.contains("Namespace"));
     assert!(it.1.unsynced.contains("WeightArtifact"), "the other kinds are not listed yet");
 }
@@ -138,7 +141,7 @@ fn an_artifact_is_read_with_its_pins() {
     it.apply(Event::Apply(object(artifact("x", "FineTune"))));
     let read = &it.1.artifacts["x"];
     assert_eq!(read.locations[0].pinned.as_ref().map(|k| k.0.as_str()), Some("v1:csi:d:h"));
-    let claim = ClaimName { namespace: "llm".into(), name: "w".into() };
+    let claim = ClaimName::new("llm", "w");
     assert_eq!(read.locations[0].source, LocationSource::Claim(claim));
     assert_eq!((read.locations[1].path.as_deref(), &read.locations[1].pinned), (Some("v1"), &None));
     assert!(read.permitted.contains("prod"));
@@ -253,7 +256,7 @@ fn claims_are_read_with_volume_binding_and_source() {
         "spec": {"volumeName": "pv", "dataSource": {"kind": "PersistentVolumeClaim", "name": "src"}},
         "status": {"phase": "Bound"},
     }))));
-    let claim = &it.1.claims[&ClaimName { namespace: "llm".into(), name: "w".into() }];
+    let claim = &it.1.claims[&ClaimName::new("llm", "w")];
     assert_eq!((claim.volume.as_deref(), claim.bound), (Some("pv"), true));
     let source = DataSource { kind: "PersistentVolumeClaim".into(), namespace: "llm".into(), name: "src".into() };
     assert_eq!(claim.data_source, Some(Box::new(source)));
@@ -326,7 +329,7 @@ fn manifests_become_a_world_with_what_a_cluster_adds() {
         "spec": {"csi": {"driver": "d", "volumeHandle": "h"}, "claimRef": {"namespace": "fresh", "name": "w"}}});
     let world = from_objects(vec![list, Value::Null, typed, volume], Settings::default()).unwrap();
     assert!(world.unsynced.is_empty());
-    let claim = &world.claims[&ClaimName { namespace: "fresh".into(), name: "w".into() }];
+    let claim = &world.claims[&ClaimName::new("fresh", "w")];
     assert_eq!((claim.volume.as_deref(), claim.bound), (Some("pv"), true));
     let members = &world.environments["prod"].members;
     assert_eq!(members[0].uid.as_deref(), Some("pinned"), "a status is taken as it is");
@@ -342,7 +345,7 @@ fn a_claim_does_not_take_a_volume_that_is_another_s() {
     let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"namespace": "b", "name": "w"},
         "spec": {"volumeName": "pv"}});
     let world = from_objects(vec![pv, claim], Settings::default()).unwrap();
-    let claim = &world.claims[&ClaimName { namespace: "b".into(), name: "w".into() }];
+    let claim = &world.claims[&ClaimName::new("b", "w")];
     assert!(!claim.bound);
 }
 

@@ -281,7 +281,7 @@ mod tests {
     };
 
     fn claim() -> ClaimName {
-        ClaimName { namespace: "serving".into(), name: "orion".into() }
+        ClaimName::new("serving", "orion")
     }
 
     fn location(pinned: Option<BackendKey>) -> ArtifactLocation {

@@ -277,7 +277,7 @@ mod tests {
     /// A world in which pod `llm-0` of namespace `b` has a volume that cannot be told from weights.
     fn with_pod(world: Arc<World>, phase: &str) -> Arc<World> {
         let mut world = World::clone(&world);
-        let claim = ClaimName { namespace: "b".into(), name: "w".into() };
+        let claim = ClaimName::new("b", "w");
         world.claims.insert(claim.clone(), Claim { volume: Some("pv".into()), bound: true, ..Claim::default() });
         world.volumes.insert("pv".into(), Volume { key: Err("unknown".into()), claim: Some(claim) });
         let pod = json!({"metadata": {"namespace": "b", "name": "llm-0"}, "status": {"phase": phase},

@@ -104,7 +104,7 @@ fn world() -> World {
             contact: "weights-team@example.com".into(),
         },
     );
-    let name = ClaimName { namespace: "serving".into(), name: "scratch".into() };
+    let name = ClaimName::new("serving", "scratch");
     let claim = Claim { volume: Some("pv-scratch".into()), bound: true, ..Claim::default() };
     world.claims.insert(name.clone(), claim);
     let key = Ok(BackendKey::csi("ebs.csi.aws.com", "vol-2"));

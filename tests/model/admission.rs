@@ -219,7 +219,7 @@ impl Admission {
 }
 
 fn claim_name(name: Name) -> ClaimName {
-    ClaimName { namespace: name.0.name().into(), name: name.text() }
+    ClaimName::new(name.0.name(), name.text())
 }
 
 /// A snapshot of a claim, as its request has it.

@@ -65,7 +65,7 @@ fn with_claims<'a>(world: &'a World, pods: &[Subject]) -> Cow<'a, World> {
     let mut world = Cow::Borrowed(world);
     for made in pods.iter().flat_map(|pod| &pod.claims) {
         let named = |pointer: &str| made.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let name = ClaimName { namespace: named("/metadata/namespace"), name: named("/metadata/name") };
+        let name = ClaimName::new(named("/metadata/namespace"), named("/metadata/name"));
         if world.claims.contains_key(&name) {
             continue;
         }

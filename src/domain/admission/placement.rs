@@ -59,7 +59,7 @@ pub(super) fn claim_of(namespace: &str, pod: &Pod<'_>, volume: &Volume<'_>) -> O
     let named = object(volume.raw, "persistentVolumeClaim").and_then(|source| text(source, "claimName"));
     let made = || object(volume.raw, "ephemeral").map(|_| format!("{}-{}", pod.name, volume.name));
     let name = named.map(str::to_owned).or_else(made)?;
-    Some(ClaimName { namespace: namespace.into(), name })
+    Some(ClaimName::new(namespace, name))
 }
 
 /// The claims of a pod that is placed are bound.

@@ -44,7 +44,7 @@ pub(super) fn claim<'a>(world: &World, request: &Request<'a>, findings: &mut Fin
 fn copied(world: &World, source: &DataSource) -> Vec<BackendKey> {
     match source.kind.as_str() {
         "PersistentVolumeClaim" => {
-            let name = ClaimName { namespace: source.namespace.clone(), name: source.name.clone() };
+            let name = ClaimName::new(&source.namespace, &source.name);
             match world.storage_of_claim(&name) {
                 ClaimStorage::Volume { key: Ok(key), .. } => vec![key.clone()],
                 _ => Vec::new(),

@@ -94,11 +94,9 @@ fn content<'a>(world: &'a World, namespace: &str, field: &str, source: &Value) -
         local if LOCAL.contains(&local) => Content::Local,
         "image" => image(world, source.get("reference").and_then(Value::as_str).unwrap_or_default()),
         "persistentVolumeClaim" => match source.get("claimName").and_then(Value::as_str) {
-            Some(name) if !name.is_empty() => claim(
-                world,
-                &ClaimName { namespace: namespace.into(), name: name.into() },
-                &format!("PVC {}", quoted(name)),
-            ),
+            Some(name) if !name.is_empty() => {
+                claim(world, &ClaimName::new(namespace, name), &format!("PVC {}", quoted(name)))
+            }
             _ => Content::Unresolved("persistentVolumeClaim.claimName is missing".into(), "name the claim.".into()),
         },
         "csi" => inline_csi(world, source),
@@ -241,7 +239,7 @@ fn from_source<'a>(world: &'a World, source: &DataSource, via: &str, depth: usiz
     if depth == 0 {
         return unresolved("a clone of too many clones to follow");
     }
-    let name = ClaimName { namespace: source.namespace.clone(), name: source.name.clone() };
+    let name = ClaimName::new(&source.namespace, &source.name);
     let Some(claim) = world.claims.get(&name) else { return unresolved("which does not exist") };
     match world.storage_of_claim(&name) {
         ClaimStorage::Volume { key: Ok(key), .. } => {

@@ -307,7 +307,7 @@ fn network(environment: &str) -> Network {
 }
 
 fn claim_name(namespace: &str, name: &str) -> ClaimName {
-    ClaimName { namespace: namespace.into(), name: name.into() }
+    ClaimName::new(namespace, name)
 }
 
 async fn remove_bindings(client: &Client) {

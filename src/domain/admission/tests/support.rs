@@ -16,7 +16,7 @@ pub const DOWNLOADER: &str =
     "docker.io/kserve/storage-initializer@sha256:5c1e0b7d2f5c1e0b7d2f5c1e0b7d2f5c1e0b7d2f5c1e0b7d2f5c1e0b7d2f5c1e";
 
 pub fn claim(namespace: &str, name: &str) -> ClaimName {
-    ClaimName { namespace: namespace.into(), name: name.into() }
+    ClaimName::new(namespace, name)
 }
 
 pub fn environment(name: &str, namespace: &str, account: &str) -> Environment {
