@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::arguments::Arguments;
+use super::idle::{self, Calls};
 use super::objects::{Plan, UNRELATED, model_server, ordinary, serving};
 use super::processes::{Processes, processor_time, wait};
 use super::report::Report;
@@ -17,12 +18,29 @@ const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1";
 /// The API server takes policies over once a second, whatever the probes say.
 const SETTLE: Duration = Duration::from_millis(1500);
 
-/// What Weightlock has written into the API server, as it can be written again: path and object.
-struct Configurations(Vec<(String, Value)>);
+/// The states in turn.
+const STATES: [State; 3] = [State::With, State::Without, State::Idle];
+
+/// What the API server goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing of ours.
+    Without,
+    /// A webhook that does nothing, asked for the same pods as often as ours.
+    Idle,
+    /// All that Weightlock has written.
+    With,
+}
+
+/// What the states have in the API server, as it can be written: path and object.
+struct Configurations {
+    ours: Vec<(String, Value)>,
+    idle: Vec<(String, Value)>,
+}
 
 impl Configurations {
     async fn read(server: &Server) -> Result<Self> {
-        let mut found = Vec::new();
+        let (mut ours, mut idle) = (Vec::new(), Vec::new());
         for kind in
             ["validatingadmissionpolicybindings", "mutatingwebhookconfigurations", "validatingwebhookconfigurations"]
         {
@@ -31,24 +49,44 @@ impl Configurations {
             for item in list["items"].as_array().into_iter().flatten() {
                 let mut object = item.clone();
                 object["metadata"] = json!({"name": item["metadata"]["name"], "labels": item["metadata"]["labels"]});
-                found.push((path.clone(), object));
+                idle.extend(idling(&object).map(|object| (path.clone(), object)));
+                ours.push((path.clone(), object));
             }
         }
-        ensure!(found.len() > 3, "Weightlock has written no configurations");
-        Ok(Self(found))
+        ensure!(ours.len() > 3 && idle.len() == 2, "Weightlock has written no configurations");
+        Ok(Self { ours, idle })
     }
 
-    async fn set(&self, server: &Server, on: bool) -> Result<()> {
-        for (path, object) in &self.0 {
-            if on {
-                server.put("POST", path, object).await?;
-            } else {
-                let name = object["metadata"]["name"].as_str().unwrap_or_default();
-                server.put("DELETE", &format!("{path}/{name}"), &Value::Null).await?;
-            }
+    fn of(&self, state: State) -> &[(String, Value)] {
+        match state {
+            State::Without => &[],
+            State::Idle => &self.idle,
+            State::With => &self.ours,
+        }
+    }
+
+    async fn set(&self, server: &Server, from: State, to: State) -> Result<()> {
+        for (path, object) in self.of(from) {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            server.put("DELETE", &format!("{path}/{name}"), &Value::Null).await?;
+        }
+        for (path, object) in self.of(to) {
+            server.put("POST", path, object).await?;
         }
         Ok(())
     }
+}
+
+/// One of our configurations of webhooks with nothing but what is asked when a pod is made, and with the webhook that does nothing.
+fn idling(configuration: &Value) -> Option<Value> {
+    let mut idling = configuration.clone();
+    let webhooks = idling.get_mut("webhooks")?.as_array_mut()?;
+    webhooks.retain(|webhook| webhook["name"] == "inject.weightlock.dev" || webhook["name"] == "pods.weightlock.dev");
+    for webhook in webhooks {
+        webhook["clientConfig"]["service"]["port"] = idle::SERVICE_PORT.into();
+    }
+    idling["metadata"]["name"] = "idle".into();
+    Some(idling)
 }
 
 /// A pod and where it is created, for pretence.
@@ -87,19 +125,32 @@ impl Arms {
         }
     }
 
+    /// Whether the API server goes by a state.
+    async fn in_force(&self, server: &Server, state: State, idle: &Calls) -> Result<()> {
+        let before = idle.count();
+        let mut found = Vec::new();
+        for arm in [&self.inside, &self.unrelated].into_iter().chain(&self.refused) {
+            found.push(arm.status(server).await?);
+        }
+        let refused = if state == State::With { 403 } else { 201 };
+        ensure!(found == [201, 201, refused, refused], "{found:?}");
+        let asked = idle.count() - before;
+        // For the two pods that are in environments.
+        ensure!(asked == if state == State::Idle { 4 } else { 0 }, "the idle webhook was asked {asked} times");
+        Ok(())
+    }
+
     /// Switches, and waits until the API server goes by it.
-    async fn switch(&self, server: &Server, configurations: &Configurations, on: bool) -> Result<()> {
-        configurations.set(server, on).await?;
-        let expected = if on { [201, 201, 403, 403] } else { [201; 4] };
-        wait(60, "the API server goes by what was written", async || {
-            let mut found = Vec::new();
-            for arm in [&self.inside, &self.unrelated].into_iter().chain(&self.refused) {
-                found.push(arm.status(server).await?);
-            }
-            ensure!(found == expected, "{found:?}");
-            Ok(Some(()))
-        })
-        .await?;
+    async fn switch(
+        &self,
+        server: &Server,
+        configurations: &Configurations,
+        (from, to): (State, State),
+        idle: &Calls,
+    ) -> Result<()> {
+        configurations.set(server, from, to).await?;
+        wait(60, "the API server goes by what was written", async || self.in_force(server, to, idle).await.map(Some))
+            .await?;
         tokio::time::sleep(SETTLE).await;
         Ok(())
     }
@@ -149,8 +200,9 @@ pub async fn measure(
     report: &mut Report,
 ) -> Result<()> {
     let configurations = Configurations::read(server).await?;
+    let idle = idle::start(&arguments.address, processes.tls()).await?;
     let arms = Arms::new(plan);
-    arms.switch(server, &configurations, true).await?;
+    arms.in_force(server, State::With, &idle).await?;
 
     // Who is asked for whom.
     let before = processes.webhook_requests().await?;
@@ -166,36 +218,41 @@ pub async fn measure(
     let after = processes.webhook_requests().await?;
     report.calls(unrelated, between - before, (after - between) / f64::from(inside));
 
-    let mut with = [Durations::new()?, Durations::new()?];
-    let mut without = [Durations::new()?, Durations::new()?];
+    let durations = || anyhow::Ok([Durations::new()?, Durations::new()?]);
+    let mut all = [durations()?, durations()?, durations()?];
     let mut differences = [Vec::new(), Vec::new()];
     let mut processor = [Vec::new(), Vec::new()];
-    let mut on = true;
-    for pair in 0..arguments.pairs {
-        let mut medians = [[0.0; 2]; 2];
-        let mut busy = [[0.0; 2]; 2];
-        for second in [false, true] {
-            if second {
-                on = !on;
-                arms.switch(server, &configurations, on).await?;
+    let mut idling = Vec::new();
+    let mut at = State::With;
+    for round in 0..arguments.pairs {
+        let mut medians = [[0.0; 2]; 3];
+        let mut busy = [[0.0; 2]; 3];
+        for turn in 0..STATES.len() {
+            let state = STATES[(round + turn) % STATES.len()];
+            if state != at {
+                arms.switch(server, &configurations, (at, state), &idle).await?;
+                at = state;
             }
-            let all = if on { &mut with } else { &mut without };
-            medians[usize::from(on)] = half(server, &arms, arguments.requests, all).await?;
-            busy[usize::from(on)] = time_on_processor(arguments, server, &arms).await?;
+            medians[state as usize] = half(server, &arms, arguments.requests, &mut all[state as usize]).await?;
+            busy[state as usize] = time_on_processor(arguments, server, &arms).await?;
         }
+        let [without, idle, with] = [State::Without, State::Idle, State::With].map(|state| state as usize);
         for arm in [0, 1] {
-            differences[arm].push(medians[1][arm] - medians[0][arm]);
-            processor[arm].push(busy[1][arm] - busy[0][arm]);
+            differences[arm].push(medians[with][arm] - medians[without][arm]);
+            processor[arm].push(busy[with][arm] - busy[without][arm]);
         }
+        idling.push(medians[idle][0] - medians[without][0]);
         eprintln!(
-            "load: pair {pair}: inside {:+.2} ms, unrelated {:+.3} ms",
-            differences[0][pair], differences[1][pair]
+            "load: round {round}: inside {:+.2} ms (of a webhook that does nothing {:+.2}), unrelated {:+.3} ms",
+            differences[0][round], idling[round], differences[1][round]
         );
     }
-    if !on {
-        arms.switch(server, &configurations, true).await?;
+    if at != State::With {
+        arms.switch(server, &configurations, (at, State::With), &idle).await?;
     }
+    let [without, idle, with] = &all;
     report.admission("pod of an environment", 2.0, &with[0], &without[0], &differences[0]);
+    report.idle("of a webhook that does nothing", &idle[0], &idling, &differences[0]);
     report.admission("unrelated pod", 0.2, &with[1], &without[1], &differences[1]);
     report.processor("pod of an environment", &processor[0]);
     report.processor("unrelated pod", &processor[1]);

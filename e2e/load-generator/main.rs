@@ -7,6 +7,7 @@ mod admission;
 mod arguments;
 mod decision;
 mod freshness;
+mod idle;
 mod objects;
 mod processes;
 mod report;

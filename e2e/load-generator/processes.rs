@@ -1,7 +1,7 @@
 //! The controller and the webhook, as the programs that are shipped.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -100,6 +100,11 @@ impl Processes {
             if bundle.is_string() { decoded(bundle).map(Some) } else { Ok(None) }
         })
         .await
+    }
+
+    /// Where the certificate is.
+    pub fn tls(&self) -> &Path {
+        &self.tls
     }
 
     pub async fn webhook_ready(&self) -> Result<()> {

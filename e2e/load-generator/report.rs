@@ -114,6 +114,16 @@ impl Report {
         }
     }
 
+    /// What asking a webhook costs at all, beside what ours adds to pods of environments.
+    pub fn idle(&mut self, what: &str, durations: &Durations, idling: &[f64], ours: &[f64]) {
+        const SECTION: &str = "Admission end to end, dry-run creation";
+        self.line(SECTION, format!("{what:<32} {}", quantiles(durations, 1e3, "ms")));
+        if let (Some(Interval { low, median, high }), Some(ours)) = (median_interval(idling), median_interval(ours)) {
+            let ratio = ours.median / median;
+            self.line(SECTION, format!("{what:<32} difference {median:.3} ms, 95 %: {low:.3} to {high:.3} ms; what we add is {ratio:.2} times that"));
+        }
+    }
+
     /// What the API server needs more for each request, in milliseconds on a processor.
     pub fn processor(&mut self, what: &str, differences: &[f64]) {
         if let Some(Interval { low, median, high }) = median_interval(differences) {

@@ -10,6 +10,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::{Value, json};
 
+use super::idle;
 use super::objects::{Plan, SERVER_ACCOUNT};
 
 /// Namespace of the installation.
@@ -120,12 +121,14 @@ impl Server {
             self.put("POST", environments, &plan.environment(number)).await?;
         }
         let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "weightlock-webhook"},
-            "spec": {"ports": [{"name": "https", "port": 443, "targetPort": 9443}]}});
+            "spec": {"ports": [{"name": "https", "port": 443, "targetPort": 9443},
+                {"name": "idle", "port": idle::SERVICE_PORT, "targetPort": idle::PORT}]}});
         self.put("POST", &format!("/api/v1/namespaces/{OWN_NAMESPACE}/services"), &service).await?;
         let slice = json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
             "metadata": {"name": "weightlock-webhook-1", "labels": {"kubernetes.io/service-name": "weightlock-webhook"}},
-            "addressType": "IPv4", "ports": [{"name": "https", "port": 9443, "protocol": "TCP"}],
+            "addressType": "IPv4", "ports": [{"name": "https", "port": 9443, "protocol": "TCP"},
+                {"name": "idle", "port": idle::PORT, "protocol": "TCP"}],
             "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
         });
         self.put("POST", &format!("/apis/discovery.k8s.io/v1/namespaces/{OWN_NAMESPACE}/endpointslices"), &slice).await
