@@ -3,7 +3,9 @@
 //! Where admission is in Audit, nothing may be refused. So an artifact is in the index unless it permits at least one
 //! environment that exists and all of those are in Audit; and the namespaces of an environment in Audit are marked, so
 //! that the policies let everything pass there. An artifact whose environments are all missing is in the index, and
-//! permitted nowhere.
+//! permitted nowhere. Of one that cannot be read, what the index in force has of it is carried over.
+
+mod owners;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +13,7 @@ use super::backend::{BackendKey, Overlap};
 use super::lookup::Membership;
 use super::world::{Artifact, ClaimName, LocationSource, World};
 use crate::api::{IndexEntry, IndexMember, IndexPart, IndexReach, IndexTerms, Mode, Network, WeightIndexSpec};
+use owners::{Owners, joined};
 
 /// Most keys in one table of a shard, as its definition has it.
 pub const MAX_KEYS: usize = 20_000;
@@ -19,8 +22,6 @@ pub const MAX_KEYS: usize = 20_000;
 const MAX_BYTES: usize = 1_400_000;
 /// Most shards of one part. A cluster that needs more has outgrown this index; the API server then refuses shards that are too large.
 const MAX_SHARDS: usize = 256;
-/// Longest text of an entry.
-const MAX_TEXT: usize = 512;
 
 /// Why there is no plan. The index in force stays: it protects what was known when it was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,24 +29,19 @@ pub enum IndexPlanError {
     /// A listing is missing.
     #[error("{0}")]
     Unsynced(String),
-    /// An artifact cannot be read, so what it protects is not known.
-    #[error("{0}; correct or delete it, until then the index in force stays")]
-    Unreadable(String),
 }
 
 /// The shards of the index, in order, those of [`IndexPart::Storage`] first. There is always one of each part.
+/// `in_force`: those that are there, or are being replaced; of artifacts that cannot be read they are all that is known.
 ///
 /// # Errors
 /// If the world is not known well enough to say what is protected.
-pub fn plan(world: &World) -> Result<Vec<WeightIndexSpec>, IndexPlanError> {
+pub fn plan(world: &World, in_force: &[WeightIndexSpec]) -> Result<Vec<WeightIndexSpec>, IndexPlanError> {
     if let Some(reason) = world.undecidable() {
         return Err(IndexPlanError::Unsynced(reason));
     }
-    if let Some(reason) = world.unreadable() {
-        return Err(IndexPlanError::Unreadable(reason));
-    }
     let members = members(world);
-    let tables = collect(world, &members);
+    let tables = collect(world, in_force, &members);
     let parts = [IndexPart::Storage, IndexPart::Claims];
     Ok(parts.into_iter().flat_map(|part| shards(part, &tables, &members, MAX_KEYS)).collect())
 }
@@ -59,73 +55,73 @@ pub fn enforced(world: &World, artifact: &Artifact) -> bool {
 /// The tables, before they are cut into shards.
 #[derive(Default)]
 struct Tables<'a> {
-    keys: BTreeMap<String, Owners<'a>>,
-    paths: BTreeMap<String, Owners<'a>>,
-    parents: BTreeMap<String, Owners<'a>>,
-    misplaced: BTreeMap<String, Owners<'a>>,
-    claims: BTreeMap<String, Owners<'a>>,
-    snapshots: BTreeMap<String, Owners<'a>>,
-    volumes: BTreeMap<String, Owners<'a>>,
+    keys: Table<'a>,
+    paths: Table<'a>,
+    parents: Table<'a>,
+    misplaced: Table<'a>,
+    claims: Table<'a>,
+    snapshots: Table<'a>,
+    volumes: Table<'a>,
 }
 
-/// The artifacts behind one key, by name.
-type Owners<'a> = BTreeMap<&'a str, &'a Artifact>;
+type Table<'a> = BTreeMap<String, Owners<'a>>;
 
-fn collect<'a>(world: &'a World, members: &BTreeMap<String, IndexMember>) -> Tables<'a> {
+fn collect<'a>(
+    world: &'a World,
+    in_force: &'a [WeightIndexSpec],
+    members: &BTreeMap<String, IndexMember>,
+) -> Tables<'a> {
     let mut tables = Tables::default();
     for artifact in world.artifacts.values().filter(|artifact| enforced(world, artifact)) {
+        let owners = Owners::of(artifact);
         for (location, key) in world.keys_of(artifact) {
             if let LocationSource::Claim(name) = &location.source {
-                add(&mut tables.claims, claim_key(name), [artifact]);
+                add(&mut tables.claims, claim_key(name), &owners);
             }
             if let Ok(key) = key {
-                let text = key.comparable().0;
-                for parent in parents(&text, key.has_path()) {
-                    add(&mut tables.parents, parent, [artifact]);
-                }
-                let table = if key.has_path() { &mut tables.paths } else { &mut tables.keys };
-                add(table, text, [artifact]);
+                tables.register(key.comparable().0, key.has_path(), &owners);
             }
+        }
+    }
+    if !world.unreadable_artifacts.is_empty() {
+        for shard in in_force {
+            tables.carry(world, shard);
         }
     }
     for (name, volume) in &world.volumes {
         let Ok(key) = &volume.key else { continue };
         let owners = tables.owners(key);
-        if owners.is_empty() {
-            continue;
-        }
         if let Some(claim) = &volume.claim {
-            add(&mut tables.claims, claim_key(claim), owners.values().copied());
+            add(&mut tables.claims, claim_key(claim), &owners);
         }
-        add(&mut tables.volumes, name.clone(), owners.values().copied());
+        add(&mut tables.volumes, name.clone(), &owners);
     }
     for (name, claim) in &world.claims {
-        let owners = claim.volume.as_ref().and_then(|volume| tables.volumes.get(volume)).cloned();
-        if let Some(owners) = owners {
-            add(&mut tables.claims, claim_key(name), owners.values().copied());
+        if let Some(owners) = claim.volume.as_ref().and_then(|volume| tables.volumes.get(volume)) {
+            add(&mut tables.claims, claim_key(name), owners);
         }
     }
     for content in world.snapshots.values() {
         let snapshot = format!("{}/{}", content.snapshot.namespace, content.snapshot.name);
         for key in &content.keys {
             let owners = tables.owners(key);
-            if !owners.is_empty() {
-                add(&mut tables.snapshots, snapshot.clone(), owners.values().copied());
-            }
+            add(&mut tables.snapshots, snapshot.clone(), &owners);
         }
     }
     let misplaced = tables.claims.iter().filter(|(claim, owners)| {
         let member = claim.split_once('/').and_then(|(namespace, _)| members.get(namespace));
         !member.is_some_and(|member| {
-            member.admission == Mode::Audit || permitted(owners).contains(member.environment.as_str())
+            member.admission == Mode::Audit || owners.permitted().contains(member.environment.as_str())
         })
     });
     tables.misplaced = misplaced.map(|(claim, owners)| (claim.clone(), owners.clone())).collect();
     tables
 }
 
-fn add<'a>(table: &mut BTreeMap<String, Owners<'a>>, key: String, artifacts: impl IntoIterator<Item = &'a Artifact>) {
-    table.entry(key).or_default().extend(artifacts.into_iter().map(|artifact| (artifact.name.as_str(), artifact)));
+fn add<'a>(table: &mut Table<'a>, key: String, owners: &Owners<'a>) {
+    if !owners.is_empty() {
+        table.entry(key).or_default().extend(owners);
+    }
 }
 
 /// The directories above a key, and the beginning of the key up to its kind or CSI driver.
@@ -153,13 +149,42 @@ fn claim_key(name: &ClaimName) -> String {
 }
 
 impl<'a> Tables<'a> {
+    /// Adds storage by its key, with what is above it.
+    fn register(&mut self, key: String, has_path: bool, owners: &Owners<'a>) {
+        for parent in parents(&key, has_path) {
+            add(&mut self.parents, parent, owners);
+        }
+        add(if has_path { &mut self.paths } else { &mut self.keys }, key, owners);
+    }
+
+    /// Adds what a shard in force has of artifacts that cannot be read.
+    fn carry(&mut self, world: &'a World, shard: &'a WeightIndexSpec) {
+        let carried = |entry| Owners::carried(world, shard, entry);
+        for (table, has_path) in [(&shard.keys, false), (&shard.paths, true)] {
+            for (key, entry) in table {
+                self.register(key.clone(), has_path, &carried(entry));
+            }
+        }
+        // A misplaced claim is a claim; which of them are misplaced is asked anew.
+        for (table, entries) in [
+            (&mut self.parents, vec![&shard.parents]),
+            (&mut self.claims, vec![&shard.claims, &shard.misplaced]),
+            (&mut self.snapshots, vec![&shard.snapshots]),
+            (&mut self.volumes, vec![&shard.volumes]),
+        ] {
+            for (key, entry) in entries.into_iter().flatten() {
+                add(table, key.clone(), &carried(entry));
+            }
+        }
+    }
+
     /// The artifacts whose storage overlaps a key: found by looking up its ancestors and the range of its descendants.
     fn owners(&self, key: &BackendKey) -> Owners<'a> {
         let Overlap { named, below } = key.overlap();
         let Some(below) = below else {
             return named.first().and_then(|text| self.keys.get(text)).cloned().unwrap_or_default();
         };
-        let mut owners = Owners::new();
+        let mut owners = Owners::default();
         let descendants = self.paths.range(below.clone()..).take_while(|(key, _)| key.starts_with(&below));
         let ancestors = named.iter().filter_map(|name| self.paths.get(name));
         for found in descendants.map(|(_, found)| found).chain(ancestors) {
@@ -227,7 +252,7 @@ fn cut(
     (0..count)
         .map(|number| {
             let mut terms = Terms::default();
-            let mut cut = |table: &BTreeMap<String, Owners<'_>>| {
+            let mut cut = |table: &Table<'_>| {
                 let mine = table.iter().filter(|(key, _)| shard_of(key, count) == number);
                 mine.map(|(key, owners)| (key.clone(), terms.entry(owners))).collect()
             };
@@ -271,14 +296,13 @@ struct Terms(BTreeMap<IndexTerms, usize>);
 
 impl Terms {
     fn entry(&mut self, owners: &Owners<'_>) -> IndexEntry {
-        let contacts: BTreeSet<&str> = owners.values().map(|artifact| artifact.contact.as_str()).collect();
         let terms = IndexTerms {
-            environments: permitted(owners).into_iter().map(str::to_string).collect(),
-            contact: joined(contacts.into_iter()),
+            environments: owners.permitted().into_iter().map(str::to_string).collect(),
+            contact: joined(owners.contacts().into_iter()),
         };
         let next = self.0.len();
         let number = *self.0.entry(terms).or_insert(next);
-        IndexEntry { artifacts: joined(owners.keys().copied()), terms: number.to_string() }
+        IndexEntry { artifacts: joined(owners.names().into_iter()), terms: number.to_string() }
     }
 }
 
@@ -312,33 +336,9 @@ fn shard_of(key: &str, count: usize) -> usize {
     usize::try_from((hash ^ (hash >> 32)) & 0xffff_ffff).unwrap_or_default() % count
 }
 
-/// Where several artifacts share storage, the environments that all of them permit.
-fn permitted<'a>(owners: &Owners<'a>) -> BTreeSet<&'a str> {
-    let mut all = owners.values().map(|artifact| artifact.places());
-    let Some(first) = all.next() else { return BTreeSet::new() };
-    all.fold(first, |common, permitted| common.intersection(&permitted).copied().collect())
-}
-
-/// The texts with commas between them, as many as fit. They stand in one line of a message, so there is no line break.
-fn joined<'a>(texts: impl ExactSizeIterator<Item = &'a str>) -> String {
-    let mut joined = String::new();
-    let mut left = texts.len();
-    for text in texts {
-        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let more = format!(", and {left} more");
-        if joined.len() + text.len() + 2 + more.len() > MAX_TEXT {
-            joined.push_str(more.trim_start_matches(if joined.is_empty() { ", and " } else { "" }));
-            break;
-        }
-        if !joined.is_empty() {
-            joined.push_str(", ");
-        }
-        joined.push_str(&text);
-        left -= 1;
-    }
-    joined
-}
-
 #[cfg(test)]
 #[path = "index_plan_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "index_plan/unreadable_tests.rs"]
+mod unreadable_tests;

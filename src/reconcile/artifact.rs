@@ -6,15 +6,14 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::{
     Context, Next,
-    apply::{Applied, ObjectId},
+    apply::Applied,
     conditions::{self, Wanted},
     elsewhere,
     error::ReconcileError,
     events,
     manifests::{self, Brought},
     members::name_some,
-    observed::typed,
-    reports, sealing, tampering,
+    reports, sealing, tampering, unreadable,
     verification::{self, Holder},
 };
 use crate::{
@@ -23,7 +22,6 @@ use crate::{
         World, index_plan,
         world::{Artifact, LocationSource, Manifest},
     },
-    index::convert,
 };
 
 /// Brings the status of one artifact in line with what was found.
@@ -32,9 +30,7 @@ use crate::{
 /// The first that occurred.
 pub async fn reconcile(context: &Context, name: &str) -> Result<Next, ReconcileError> {
     let Some(object) = context.observed.artifact(name) else { return Ok(None) };
-    let current: WeightArtifact = typed(&object)?;
-    let artifact = convert::artifact(&object)
-        .map_err(|reason| ReconcileError::Unreadable { object: ObjectId::of(&current), reason })?;
+    let (current, artifact) = unreadable::read_or_tell(context, &object).await?;
     if context.world.artifacts.get(name) != Some(&artifact) {
         return Ok(Some(Instant::now() + super::CATCH_UP));
     }

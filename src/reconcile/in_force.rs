@@ -24,7 +24,7 @@ pub struct InForce {
 impl InForce {
     /// Compares the plan for `world` with the shards that are there. `bound`: whether the policies have bindings.
     pub fn of(world: &World, shards: &[WeightIndexSpec], bound: bool) -> Self {
-        let Ok(planned) = index_plan::plan(world) else { return Self { nothing: true, ..Self::default() } };
+        let Ok(planned) = index_plan::plan(world, shards) else { return Self { nothing: true, ..Self::default() } };
         let Some((first, others)) = shards.split_first().filter(|_| bound) else {
             return Self { nothing: true, ..Self::default() };
         };
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn an_artifact_is_in_force_once_its_entries_are_seen() {
         let world = world();
-        let planned = index_plan::plan(&world).unwrap();
+        let planned = index_plan::plan(&world, &[]).unwrap();
         assert!(InForce::of(&world, &planned, true).artifact("orion"));
         let mut stale = planned.clone();
         for shard in &mut stale {

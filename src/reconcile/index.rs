@@ -15,13 +15,20 @@ use crate::{
 /// are. Protecting what was known is better than protecting nothing.
 ///
 /// # Errors
-/// If there is no plan and what is there cannot be read.
+/// If what is there is needed and cannot be read.
 pub fn wanted(context: &Context) -> Result<(Vec<WeightIndexSpec>, Option<ReconcileError>), ReconcileError> {
-    match index_plan::plan(&context.world) {
+    let live = live(&context.observed);
+    let in_force = match &live {
+        Ok(shards) => shards.as_slice(),
+        // Shards that somebody spoiled are replaced, unless something is known from them alone.
+        Err(_) if context.world.unreadable().is_none() => &[],
+        Err(_) => return live.map(|shards| (shards, None)),
+    };
+    match index_plan::plan(&context.world, in_force) {
         Ok(shards) => Ok((shards, None)),
         Err(error) => {
             let object = ObjectId::new("WeightIndex", None, "*");
-            Ok((live(&context.observed)?, Some(ReconcileError::Plan { object, reason: error.to_string() })))
+            Ok((live?, Some(ReconcileError::Plan { object, reason: error.to_string() })))
         }
     }
 }

@@ -28,6 +28,7 @@ mod scope;
 mod sealing;
 mod tampering;
 pub mod uninstall;
+mod unreadable;
 mod verification;
 pub mod webhook_configuration;
 

@@ -9,7 +9,7 @@ use std::{
 
 use kube::{
     Api, Client, Config,
-    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
     core::GroupVersionKind,
 };
@@ -54,7 +54,7 @@ pub async fn client() -> Client {
 }
 
 /// The same, known to the API server under the name of the controller: policies let only it write the index.
-async fn as_controller() -> Client {
+pub async fn as_controller() -> Client {
     as_user(&format!("system:serviceaccount:{OWN_NAMESPACE}:weightlock-controller"), "system:authenticated").await
 }
 
@@ -84,10 +84,7 @@ pub async fn controller() -> (Client, Metrics) {
     let metrics = METRICS
         .get_or_init(async || {
             for definition in weightlock::api::definitions() {
-                let mut definition = serde_json::to_value(&definition).unwrap();
-                definition["apiVersion"] = "apiextensions.k8s.io/v1".into();
-                definition["kind"] = "CustomResourceDefinition".into();
-                apply(&client, &definition).await;
+                define(&client, &definition.spec.names.kind, |_| {}).await;
             }
             apply(&client, &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OWN_NAMESPACE}}))
                 .await;
@@ -111,6 +108,17 @@ pub async fn controller() -> (Client, Metrics) {
         })
         .await;
     (client, metrics.clone())
+}
+
+/// Writes the definition of a kind, with a change to it.
+pub async fn define(client: &Client, kind: &str, change: impl Fn(&mut Value)) {
+    for definition in weightlock::api::definitions().iter().filter(|definition| definition.spec.names.kind == kind) {
+        let mut definition = serde_json::to_value(definition).unwrap();
+        definition["apiVersion"] = "apiextensions.k8s.io/v1".into();
+        definition["kind"] = "CustomResourceDefinition".into();
+        change(&mut definition);
+        apply(client, &definition).await;
+    }
 }
 
 /// All writes that the controller has counted so far.
@@ -207,6 +215,19 @@ pub async fn wait_for(client: &Client, object: &Value, kind: &str, status: &str,
         }
     })
     .await
+}
+
+/// Waits for an event of this reason that begins as told.
+pub async fn noted(client: &Client, reason: &str, note: &str) {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("events.k8s.io", "v1", "Event"));
+    let events: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    eventually(&format!("event {reason}: {note}"), async || {
+        let all = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
+        let of_reason = all.iter().filter(|event| event.data["reason"] == reason);
+        let notes: Vec<&str> = of_reason.filter_map(|event| event.data["note"].as_str()).collect();
+        if notes.iter().any(|text| text.starts_with(note)) { Ok(()) } else { Err(format!("{notes:?}")) }
+    })
+    .await;
 }
 
 /// A new namespace; gives its UID.

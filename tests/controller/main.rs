@@ -11,3 +11,4 @@ mod leases;
 mod manifests;
 mod storage;
 mod tampering;
+mod unreadable;

@@ -87,19 +87,6 @@ async fn incidents(client: &Client, digest: &Value) -> Vec<Value> {
     all.filter(|incident| incident["spec"]["manifestDigest"] == *digest).collect()
 }
 
-/// Waits for an event of this reason that begins as told.
-async fn noted(client: &Client, reason: &str, note: &str) {
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("events.k8s.io", "v1", "Event"));
-    let events: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-    eventually(&format!("event {reason}: {note}"), async || {
-        let all = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
-        let of_reason = all.iter().filter(|event| event.data["reason"] == reason);
-        let notes: Vec<&str> = of_reason.filter_map(|event| event.data["note"].as_str()).collect();
-        if notes.iter().any(|text| text.starts_with(note)) { Ok(()) } else { Err(format!("{notes:?}")) }
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn drift_deletes_the_pod_and_blocks_the_weights_under_every_name() {
     let _shared = ALONE.read().await;

@@ -51,7 +51,7 @@ pub struct Admission {
 impl Admission {
     pub fn new(without: &[&'static str]) -> Self {
         let declared = declared();
-        let first = index_plan::plan(&declared).expect("a plan");
+        let first = index_plan::plan(&declared, &[]).expect("a plan");
         let ring = policies::ring(&declared.settings, first);
         let scopes = POLICIES.map(|(name, _)| {
             let named = format!("{}{}", policies::PREFIX, name.split('/').next().unwrap_or_default());
@@ -176,7 +176,7 @@ impl Admission {
         if let Some(known) = self.plans.lock().unwrap().get(&key) {
             return Arc::clone(known);
         }
-        let plan = Arc::new(index_plan::plan(&self.world(seen)).expect("a plan"));
+        let plan = Arc::new(index_plan::plan(&self.world(seen), &[]).expect("a plan"));
         self.plans.lock().unwrap().insert(key, Arc::clone(&plan));
         plan
     }

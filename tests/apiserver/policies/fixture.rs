@@ -113,7 +113,7 @@ async fn make() -> Fixture {
     fixture.before = before(&client, &fixture).await;
     fixture.world = world(&fixture, &uids);
 
-    let shards = index_plan::plan(&fixture.world).expect("index");
+    let shards = index_plan::plan(&fixture.world, &[]).expect("index");
     let rendered = ring(&Settings::default(), shards);
     install(&client, &controller, &rendered).await;
     // Bindings take effect one after the other: the first with a parameter, and one of the last.
