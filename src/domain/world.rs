@@ -82,6 +82,8 @@ pub const GPU_DEVICE_CLASSES: [&str; 7] = [
 pub const DEVICE_CLASS_RESOURCE: &str = "deviceclass.resource.kubernetes.io/";
 /// Annotations that begin with this give devices by the Container Device Interface.
 pub const DEVICE_ANNOTATIONS: &str = "cdi.k8s.io/";
+/// The standard annotation that bandwidth-limiting network plugins read: bits per second that leave the pod.
+pub const EGRESS_BANDWIDTH: &str = "kubernetes.io/egress-bandwidth";
 
 /// Namespace and name of a claim.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

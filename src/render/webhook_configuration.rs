@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 use crate::domain::network::POLICIES;
 use crate::domain::settings::controller_of;
 use crate::domain::webhook_scope::WebhookScope;
+use crate::domain::world::EGRESS_BANDWIDTH;
 
 /// Name of both configurations.
 pub const NAME: &str = "weightlock";
@@ -164,7 +165,7 @@ fn update_conditions() -> Vec<MatchCondition> {
     // Reserved: the annotation that limits bandwidth, and every key of ours.
     let annotation = |from: &str, to: &str| {
         format!(
-            "{from}.metadata.?annotations.orValue({{}}).exists(k, (k == 'kubernetes.io/egress-bandwidth' || \
+            "{from}.metadata.?annotations.orValue({{}}).exists(k, (k == '{EGRESS_BANDWIDTH}' || \
              k.contains('weightlock.dev/')) && {from}.metadata.?annotations[?k] != {to}.metadata.?annotations[?k])"
         )
     };

@@ -48,7 +48,6 @@ pub use earlier::reverifies;
 pub use foresight::{foresee, foretell};
 pub use placement::{BINDING, claims, placed, places};
 pub use sealing::{keys_mounted, writes};
-pub use shape::EGRESS_BANDWIDTH;
 pub use text::denial_text;
 pub use verifier::{REVERIFIER, VERIFIER};
 

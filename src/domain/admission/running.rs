@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::shape::{EGRESS_BANDWIDTH, bandwidth};
+use super::shape::bandwidth;
 use super::text::{Findings, quoted};
 use crate::domain::consumers::DOWNLOAD;
 use crate::domain::request::Request;
 use crate::domain::rules::Rule;
-use crate::domain::world::Environment;
+use crate::domain::world::{EGRESS_BANDWIDTH, Environment};
 
 /// An update of a pod: its images stay, and no ephemeral container comes. All else that the API server lets change
 /// (labels, tolerations, resources) does not concern weights.

@@ -8,10 +8,7 @@ use super::pod::{Container, Object, object};
 use super::verifier::{self, Plan, REVERIFIER, VERIFIER};
 use crate::api::Mode;
 use crate::domain::carrier;
-use crate::domain::world::Environment;
-
-/// The standard annotation that bandwidth-limiting network plugins read: bits per second that leave the pod.
-pub const EGRESS_BANDWIDTH: &str = "kubernetes.io/egress-bandwidth";
+use crate::domain::world::{EGRESS_BANDWIDTH, Environment};
 
 /// Which aspects are put into effect.
 #[derive(Clone, Copy)]

@@ -9,11 +9,12 @@ use super::earlier;
 use super::identity;
 use super::pod::{Container, Kind};
 use super::sealing;
-use super::shape::{EGRESS_BANDWIDTH, bandwidth};
+use super::shape::bandwidth;
 use super::text::{Findings, quoted};
 use super::verifier::{self, REVERIFIER, VERIFIER};
 use crate::domain::carrier;
 use crate::domain::rules::Rule;
+use crate::domain::world::EGRESS_BANDWIDTH;
 use crate::domain::world::Effort;
 
 const LEAVE_OUT: &str =

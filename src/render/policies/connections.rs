@@ -1,7 +1,9 @@
-//! Nobody connects into pods of an environment (WL-403) or writes what their containers did (WL-404).
+//! Nobody connects into pods of an environment (WL-403), writes what their containers did (WL-404), or writes reserved
+//! annotations by way of their statuses (WL-601).
 
 use super::{Check, Namespaces, Parameter, Policy, cel, fallback, rule, tag};
-use crate::domain::Rule;
+use crate::domain::world::EGRESS_BANDWIDTH;
+use crate::domain::{Rule, consumers::DOWNLOAD};
 
 /// Nobody connects into pods and services of an environment whose admission is enforced. What the connection is to
 /// does not show which pod is behind it, so the namespace decides.
@@ -72,7 +74,8 @@ pub(super) const STATUSES: &str = "pod-statuses";
 
 /// What containers of a pod did is said by its node alone. The verdict of a verifier counts from there, and whether a pod
 /// that writes weights still runs; so nobody else may write container statuses, and only the cluster's own controllers
-/// may say that a pod has ended. `None`: there is no namespace to guard.
+/// may say that a pod has ended. Annotations can be written with a status, too: those that the webhook keeps as they are in updates
+/// of a pod stay so here. `None`: there is no namespace to guard.
 ///
 /// It takes no parameter: one that is lost would stop the kubelets of the cluster.
 pub fn statuses(enforced: Vec<String>) -> Option<Policy> {
@@ -88,6 +91,9 @@ pub fn statuses(enforced: Vec<String>) -> Option<Policy> {
     };
     let phase =
         |object: &str| format!("(has({object}.status) && has({object}.status.phase) ? {object}.status.phase : '')");
+    let annotations =
+        |object: &str| format!("(has({object}.metadata.annotations) ? {object}.metadata.annotations : {{}})");
+    let reserved = format!("(k == {} || k.startsWith({}))", cel::literal(EGRESS_BANDWIDTH), cel::literal(DOWNLOAD));
     Some(Policy {
         name: STATUSES,
         parameter: Parameter::None,
@@ -100,6 +106,14 @@ pub fn statuses(enforced: Vec<String>) -> Option<Policy> {
                 "has(object.spec.nodeName) && request.userInfo.username == 'system:node:' + object.spec.nodeName && 'system:nodes' in request.userInfo.groups".to_string(),
             ),
             ("cluster", cel::cluster().to_string()),
+            ("annotations", annotations("object")),
+            ("earlier", annotations("oldObject")),
+            (
+                "reserved",
+                format!(
+                    "variables.annotations.filter(k, {reserved} && !(k in variables.earlier && variables.earlier[k] == variables.annotations[k])) + variables.earlier.filter(k, {reserved} && !(k in variables.annotations))"
+                ),
+            ),
             (
                 "containers",
                 ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"].map(changed).join(" + "),
@@ -110,14 +124,24 @@ pub fn statuses(enforced: Vec<String>) -> Option<Policy> {
             ),
         ],
         gate: None,
-        checks: vec![Check {
-            violations: format!(
-                "variables.node ? [] : (variables.containers + (variables.cluster ? [] : variables.ended)).map(f, {} + f + ' of Pod \"' + request.namespace + '/' + request.name + '\" is changed by \"' + request.userInfo.username + '\", which is not its node. Remedy: ' + {})",
-                tag(Rule::ForgedStatus),
-                cel::literal(rule_text.remedy)
-            ),
-            unless: None,
-            fallback: fallback(Rule::ForgedStatus, "what the containers of a pod did is said by its node alone"),
-        }],
+        checks: vec![
+            Check {
+                violations: format!(
+                    "variables.node ? [] : (variables.containers + (variables.cluster ? [] : variables.ended)).map(f, {} + f + ' of Pod \"' + request.namespace + '/' + request.name + '\" is changed by \"' + request.userInfo.username + '\", which is not its node. Remedy: ' + {})",
+                    tag(Rule::ForgedStatus),
+                    cel::literal(rule_text.remedy)
+                ),
+                unless: None,
+                fallback: fallback(Rule::ForgedStatus, "what the containers of a pod did is said by its node alone"),
+            },
+            Check {
+                violations: format!(
+                    "variables.reserved.map(k, {} + 'annotation ' + k + ' of Pod \"' + request.namespace + '/' + request.name + '\" is written by way of its status. Remedy: leave the annotation as it is.')",
+                    tag(Rule::ReservedName)
+                ),
+                unless: None,
+                fallback: fallback(Rule::ReservedName, "a reserved annotation is written by way of the status of a pod"),
+            },
+        ],
     })
 }

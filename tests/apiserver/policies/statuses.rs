@@ -68,3 +68,34 @@ async fn the_rest_of_a_status_is_free_and_so_are_other_namespaces() {
         harness::delete(&client, &pod).await;
     }
 }
+
+#[tokio::test]
+async fn reserved_annotations_are_not_written_by_way_of_a_status() {
+    let (client, f) = (harness::client().await, fixture().await);
+    let node = harness::somebody("system:node:n1", &["system:nodes"]).await;
+    let annotated = |annotations: Value| json!({"metadata": {"annotations": annotations}});
+    let mut pod = pod(&f.inside, json!([]));
+    pod["spec"]["nodeName"] = json!("n1");
+    pod["metadata"]["annotations"] =
+        json!({"kubernetes.io/egress-bandwidth": "10M", "weights.weightlock.dev/models": "orion"});
+    let pod = harness::create(&client, &pod).await.expect("a pod");
+    // Changed, taken away and added; the node has no use for them, either.
+    for (key, value) in [
+        ("kubernetes.io/egress-bandwidth", json!("100G")),
+        ("kubernetes.io/egress-bandwidth", Value::Null),
+        ("weights.weightlock.dev/models", json!("other")),
+        ("weights.weightlock.dev/models", Value::Null),
+        ("weights.weightlock.dev/more", json!("orion")),
+    ] {
+        for somebody in [&client, &node] {
+            let said = harness::merge_subresource(somebody, &pod, "status", &annotated(json!({key: value}))).await;
+            let said_of = format!("[WL-601] annotation {key} of Pod \"{}/", f.inside);
+            assert_refused(&said, &[&said_of, "by way of its status. Remedy: "]);
+        }
+    }
+    // Network plugins write annotations of their own with the status, and the node writes the status of such a pod.
+    let network = annotated(json!({"cni.projectcalico.org/podIP": "192.0.2.1/32"}));
+    assert_accepted(&harness::merge_subresource(&client, &pod, "status", &network).await);
+    assert_accepted(&harness::merge_subresource(&node, &pod, "status", &verdict("containerStatuses")).await);
+    harness::delete(&client, &pod).await;
+}

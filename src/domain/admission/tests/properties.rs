@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use super::support::*;
 use crate::api::Mode;
 use crate::domain::PackedPod;
-use crate::domain::admission::{BINDING, EGRESS_BANDWIDTH, decide, denial_text, placed, shape, writes};
+use crate::domain::admission::{BINDING, decide, denial_text, placed, shape, writes};
 use crate::domain::decision::Decision;
 use crate::domain::request::Operation;
+use crate::domain::world::EGRESS_BANDWIDTH;
 use crate::domain::world::World;
 
 /// Any JSON, with the names of fields that the rules look at among its keys.

@@ -85,10 +85,10 @@ pub const DEVICE_ADMIN_ACCESS: Description = Description {
 pub const RESERVED_NAME: Description = Description {
     id: "WL-601",
     title: "Reserved name or annotation",
-    summary: "The container names weightlock-verify and weightlock-reverify and the volume name weightlock-manifest belong to the verifier, and the annotation kubernetes.io/egress-bandwidth of a pod in an environment with modes.egress: Enforce to the environment.",
+    summary: "The container names weightlock-verify and weightlock-reverify and the volume name weightlock-manifest belong to the verifier, and the annotation kubernetes.io/egress-bandwidth of a pod in an environment with modes.egress: Enforce to the environment. The annotations weights.weightlock.dev/VOLUME of a pod stay what they were when it was made. Nobody writes these annotations by way of pods/status, which the webhook is not asked about.",
     remedy: "Rename the container or volume; leave the annotation to Weightlock.",
     example: "spec.containers[].name: weightlock-verify",
-    rings: WEBHOOK_WATCH,
+    rings: &[Ring::ApiServer, Ring::Webhook, Ring::Watch],
     aspect: Aspect::Admission,
 };
 
