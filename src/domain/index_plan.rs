@@ -5,14 +5,16 @@
 //! that the policies let everything pass there. An artifact whose environments are all missing is in the index, and
 //! permitted nowhere. Of one that cannot be read, what the index in force has of it is carried over.
 
+mod members;
 mod owners;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::backend::{BackendKey, Overlap};
-use super::lookup::Membership;
 use super::world::{Artifact, ClaimName, LocationSource, World};
-use crate::api::{IndexEntry, IndexMember, IndexPart, IndexReach, IndexTerms, Mode, Network, WeightIndexSpec};
+use crate::api::{IndexEntry, IndexMember, IndexPart, IndexTerms, Mode, WeightIndexSpec};
+use members::members;
+pub use members::{MAX_MEMBERS, left_out};
 use owners::{Owners, joined};
 
 /// Most keys in one table of a shard, as its definition has it.
@@ -40,7 +42,7 @@ pub fn plan(world: &World, in_force: &[WeightIndexSpec]) -> Result<Vec<WeightInd
     if let Some(reason) = world.undecidable() {
         return Err(IndexPlanError::Unsynced(reason));
     }
-    let members = members(world);
+    let members = members(world, in_force);
     let tables = collect(world, in_force, &members);
     let parts = [IndexPart::Storage, IndexPart::Claims];
     Ok(parts.into_iter().flat_map(|part| shards(part, &tables, &members, MAX_KEYS)).collect())
@@ -194,37 +196,6 @@ impl<'a> Tables<'a> {
     }
 }
 
-fn members(world: &World) -> BTreeMap<String, IndexMember> {
-    let claimed: BTreeSet<&str> =
-        world.environments.values().flat_map(|e| e.members.iter().map(|m| m.namespace.as_str())).collect();
-    claimed
-        .into_iter()
-        .filter_map(|namespace| match world.membership(namespace) {
-            Membership::Member { environment, member } => Some((
-                namespace.to_string(),
-                IndexMember {
-                    uid: member.uid.clone()?,
-                    environment: environment.name.clone(),
-                    admission: environment.modes.admission,
-                    reach: reach(&environment.network),
-                },
-            )),
-            _ => None,
-        })
-        .collect()
-}
-
-/// Who outside an environment may reach its pods.
-fn reach(network: &Network) -> IndexReach {
-    if network.ingress.iter().any(|rule| rule.from.cidr.is_some()) {
-        IndexReach::Addresses
-    } else if network.ingress.iter().any(|rule| rule.from.pods.is_some() || rule.from.environment.is_some()) {
-        IndexReach::Pods
-    } else {
-        IndexReach::Nobody
-    }
-}
-
 /// Cuts the tables of a part. A key's shard depends on the key and the number of shards only, which is a power of two: an
 /// addition elsewhere moves nothing, and a doubling moves keys from shard n to shard n + half.
 fn shards(
@@ -322,9 +293,7 @@ fn size(shard: &WeightIndexSpec) -> usize {
         .terms
         .values()
         .map(|terms| 50 + terms.contact.len() + terms.environments.iter().map(|name| name.len() + 3).sum::<usize>());
-    let members =
-        shard.members.iter().map(|(name, member)| 80 + name.len() + member.uid.len() + member.environment.len());
-    entries.chain(images).chain(terms).chain(members).sum()
+    entries.chain(images).chain(terms).sum::<usize>() + members::bytes(&shard.members)
 }
 
 /// FNV-1a: stable over versions of this program, which `std`'s hash is not.

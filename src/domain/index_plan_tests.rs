@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::api::{Mode, Modes, Network, VolumeRules};
+use crate::api::{IndexReach, Mode, Modes, Network, VolumeRules};
 use crate::domain::world::{
     ArtifactLocation, Claim, Environment, EnvironmentMember, Manifest, SnapshotContent, SnapshotName, Volume,
 };
@@ -296,7 +296,7 @@ proptest! {
         let artifacts: Vec<Artifact> =
             all.iter().enumerate().map(|(n, keys)| artifact(&format!("a{n}"), &["e"], keys.clone())).collect();
         let w = world(vec![environment("e", "ns", Mode::Enforce)], artifacts);
-        let members = members(&w);
+        let members = members(&w, &[]);
         let tables = collect(&w, &[], &members);
         let cut = shards(IndexPart::Storage, &tables, &members, max);
         prop_assert!(cut.len().is_power_of_two());
@@ -324,7 +324,7 @@ proptest! {
         let artifacts: Vec<Artifact> =
             all.iter().enumerate().map(|(n, keys)| artifact(&format!("a{n}"), &["e"], keys.clone())).collect();
         let w = world(vec![environment("e", "ns", Mode::Enforce)], artifacts);
-        let tables = collect(&w, &[], &members(&w));
+        let tables = collect(&w, &[], &members(&w, &[]));
         for key in asked {
             let expected: Vec<&str> = w.artifacts_at(&key).iter().map(|a| a.name.as_str()).collect();
             prop_assert_eq!(tables.owners(&key).names().into_iter().collect::<Vec<_>>(), expected, "{}", key);

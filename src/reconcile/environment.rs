@@ -13,7 +13,7 @@ use super::{
     audit, conditions,
     environment_status::{self, Findings},
     error::ReconcileError,
-    events,
+    events::{self, Event},
     members::{self, Members},
     observed::typed,
     reports, scope,
@@ -64,6 +64,10 @@ pub async fn reconcile(context: &Context, name: &str) -> Result<Next, ReconcileE
     let refused = audit::refused(&context.world, &environment);
     let status = status(context, &current, &environment, &members, &policies, &left, &refused);
     context.writer.patch_status(&current, &status).await?;
+    let no_room = no_room(context, &environment);
+    if !no_room.is_empty() {
+        context.writer.event(&too_many(&current, &no_room)).await?;
+    }
     audit::tell(context, &environment, &refused).await?;
     reports::keep(context, events::reference(&current), &audit::findings(&environment, &refused)).await?;
     let disrupting = audit::remedy(context, &environment, current.spec.remediation, &refused).await?;
@@ -188,6 +192,28 @@ fn undeclared(context: &Context, plan: &NetworkPlan, ours: &BTreeSet<(String, St
     found
 }
 
+/// The member namespaces that the policies inside the API server cannot be told of, since there are too many.
+fn no_room(context: &Context, environment: &Environment) -> Vec<String> {
+    let namespaces = environment.members.iter().map(|member| member.namespace.clone());
+    let mine = |namespace: &String| {
+        context.world.membership(namespace).environment().is_some_and(|keeper| keeper.name == environment.name)
+    };
+    namespaces.filter(|namespace| context.in_force.has_no_room(namespace) && mine(namespace)).collect()
+}
+
+fn too_many(current: &WeightEnvironment, no_room: &[String]) -> Event {
+    let note = environment_status::too_many(no_room);
+    Event {
+        regarding: events::reference(current),
+        related: None,
+        warning: true,
+        reason: environment_status::TOO_MANY,
+        action: "Watch",
+        occurrence: note.clone(),
+        note,
+    }
+}
+
 /// How objects name the environment they were written for.
 fn owner(environment: &str) -> String {
     format!("weightenvironment/{environment}")
@@ -236,6 +262,7 @@ fn status(
         accepted: &accepted,
         enforced: enforced.as_ref(),
         indexed: accepted.iter().all(|namespace| context.in_force.member(namespace, &environment.name)),
+        no_room: &no_room(context, environment),
         policies,
         refused,
         contests: context.writer.repairs().contests(&policies.wanted, Instant::now()),

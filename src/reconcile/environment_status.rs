@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::Mode,
-    domain::{Rule, access, world::Environment},
+    domain::{Rule, access, index_plan::MAX_MEMBERS, world::Environment},
 };
 
 /// What a run of the recipe found.
@@ -25,6 +25,8 @@ pub(super) struct Findings<'a> {
     pub enforced: Option<&'a BTreeSet<String>>,
     /// Whether the policies inside the API server know all of them as members.
     pub indexed: bool,
+    /// Those that they cannot be told of, since there are too many.
+    pub no_room: &'a [String],
     pub policies: &'a Policies,
     pub contests: Vec<Contest>,
     /// Who could reach the weights past admission.
@@ -62,6 +64,9 @@ fn accepted(findings: &Findings<'_>) -> Wanted {
 
 fn admission(findings: &Findings<'_>) -> Wanted {
     const KIND: &str = "AdmissionEnforced";
+    if !findings.no_room.is_empty() {
+        return Wanted::no(KIND, TOO_MANY, too_many(findings.no_room));
+    }
     if findings.environment.modes.admission == Mode::Audit {
         return Wanted::no(KIND, "Audit", "spec.modes.admission is Audit: what would be refused is only said.");
     }
@@ -86,6 +91,18 @@ fn admission(findings: &Findings<'_>) -> Wanted {
         return Wanted::no(KIND, "NoNamespace", "No namespace is a member now.");
     }
     Wanted::yes(KIND, "Enforced", "No pod of a member namespace starts unless the webhook allowed it.")
+}
+
+/// Reason of a condition and of an event.
+pub(super) const TOO_MANY: &str = "TooManyMembers";
+
+/// What is said of member namespaces that the policies inside the API server cannot be told of.
+pub(super) fn too_many(namespaces: &[String]) -> String {
+    format!(
+        "The index of the policies inside the API server has no room for more member namespaces (at most {MAX_MEMBERS}, fewer where names are long), so no weights are permitted in: {}. \
+         Remedy: take namespaces that need no weights out of spec.members, here or in other WeightEnvironments.",
+        name_some(namespaces)
+    )
 }
 
 fn network(findings: &Findings<'_>) -> Wanted {
@@ -228,4 +245,43 @@ fn ready(findings: &Findings<'_>, others: &[Wanted]) -> Wanted {
         );
     }
     Wanted::yes("Ready", "Ready", "Everything that is declared is in place.")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::index::convert;
+
+    #[test]
+    fn a_namespace_that_the_index_has_no_room_for_is_named_in_audit_too() {
+        for admission in ["Enforce", "Audit"] {
+            let object = json!({"apiVersion": "weightlock.dev/v1alpha1", "kind": "WeightEnvironment", "metadata": {"name": "serving"},
+                "spec": {"purpose": "Inference", "members": [{"namespace": "llm", "serviceAccounts": ["*"]}],
+                    "modes": {"admission": admission, "network": "Audit", "verification": "Audit", "egress": "Audit"}}});
+            let environment = convert::environment(&serde_json::from_value(object).unwrap()).unwrap();
+            let (policies, no_room) = (Policies::default(), ["llm".to_string()]);
+            let conditions = conditions(&Findings {
+                environment: &environment,
+                obstacles: &[],
+                accepted: &["llm"],
+                enforced: Some(&BTreeSet::from(["llm".to_string()])),
+                indexed: false,
+                no_room: &no_room,
+                policies: &policies,
+                contests: vec![],
+                could: BTreeMap::new(),
+                refused: &[],
+                left: &[],
+            });
+            for kind in ["AdmissionEnforced", "Ready"] {
+                let found = conditions.iter().find(|condition| condition.kind == kind).unwrap();
+                assert_eq!((found.reason, found.holds()), (TOO_MANY, false), "{kind}");
+                assert!(found.message.contains("no weights are permitted in: llm. Remedy: "), "{}", found.message);
+            }
+        }
+    }
 }

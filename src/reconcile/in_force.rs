@@ -17,6 +17,8 @@ pub struct InForce {
     behind: BTreeSet<String>,
     /// Members that every shard has.
     members: BTreeMap<String, IndexMember>,
+    /// Members that no shard has room for.
+    left_out: BTreeSet<String>,
     /// There is nothing to compare: no plan, no shard or no binding.
     nothing: bool,
 }
@@ -50,12 +52,17 @@ impl InForce {
         }
         let mut members = first.members.clone();
         members.retain(|namespace, member| others.iter().all(|shard| shard.members.get(namespace) == Some(member)));
-        Self { behind, members, nothing: false }
+        Self { behind, members, left_out: index_plan::left_out(world, &planned), nothing: false }
     }
 
     /// Whether every entry of an artifact is there.
     pub fn artifact(&self, name: &str) -> bool {
         !self.nothing && !self.behind.contains(name)
+    }
+
+    /// Whether a namespace is not to be known as a member, since there are too many.
+    pub fn has_no_room(&self, namespace: &str) -> bool {
+        self.left_out.contains(namespace)
     }
 
     /// Whether a namespace is known as a member of an environment.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     api::{WeightIndex, WeightIndexSpec},
-    domain::index_plan,
+    domain::{World, index_plan, world::Environment},
 };
 
 /// The shards that should be there, and what keeps them from being up to date: then those that are there stay as they
@@ -31,6 +31,13 @@ pub fn wanted(context: &Context) -> Result<(Vec<WeightIndexSpec>, Option<Reconci
             Ok((live?, Some(ReconcileError::Plan { object, reason: error.to_string() })))
         }
     }
+}
+
+/// The namespaces whose admission is enforced, and that the shards have no room for.
+pub fn left_out(world: &World, shards: &[WeightIndexSpec]) -> Vec<String> {
+    let enforces =
+        |namespace: &String| world.membership(namespace).environment().is_some_and(Environment::enforces_admission);
+    index_plan::left_out(world, shards).into_iter().filter(enforces).collect()
 }
 
 /// The shards that are there.

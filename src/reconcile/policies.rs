@@ -35,7 +35,8 @@ const SEEN: Duration = Duration::from_secs(2);
 /// bindings are kept up all the same.
 pub async fn reconcile(context: &Context) -> Result<Next, ReconcileError> {
     let (shards, problem) = index::wanted(context)?;
-    let next = bring_in_line(context, &ring(&context.world.settings, shards)).await?;
+    let left_out = index::left_out(&context.world, &shards);
+    let next = bring_in_line(context, &ring(&context.world.settings, shards, left_out)).await?;
     match problem {
         Some(problem) => Err(problem),
         None => Ok(next),

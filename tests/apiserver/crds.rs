@@ -1,6 +1,7 @@
 //! Each rule in the schemas, with an object that keeps it and one that breaks it.
 
 mod environments;
+mod index;
 
 use kube::api::{Patch, PatchParams, ValidationDirective};
 use serde_json::{Value, json};

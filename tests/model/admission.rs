@@ -52,7 +52,7 @@ impl Admission {
     pub fn new(without: &[&'static str]) -> Self {
         let declared = declared();
         let first = index_plan::plan(&declared, &[]).expect("a plan");
-        let ring = policies::ring(&declared.settings, first);
+        let ring = policies::ring(&declared.settings, first, []);
         let scopes = POLICIES.map(|(name, _)| {
             let named = format!("{}{}", policies::PREFIX, name.split('/').next().unwrap_or_default());
             let policy = ring.policies.iter().find(|policy| policy.metadata.name.as_deref() == Some(&named));

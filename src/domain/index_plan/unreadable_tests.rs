@@ -167,7 +167,7 @@ fn an_entry_without_terms_is_permitted_nowhere() {
 fn while_shards_are_doubled_both_are_carried() {
     let w = before();
     let cut_into = |world: &World, in_force: &[WeightIndexSpec], count: usize| {
-        let members = members(world);
+        let members = members(world, in_force);
         let tables = collect(world, in_force, &members);
         let parts = [IndexPart::Storage, IndexPart::Claims];
         parts.into_iter().flat_map(|part| cut(part, &tables, &members, count)).collect::<Vec<_>>()

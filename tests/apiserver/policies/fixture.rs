@@ -114,7 +114,7 @@ async fn make() -> Fixture {
     fixture.world = world(&fixture, &uids);
 
     let shards = index_plan::plan(&fixture.world, &[]).expect("index");
-    let rendered = ring(&Settings::default(), shards);
+    let rendered = ring(&Settings::default(), shards, []);
     install(&client, &controller, &rendered).await;
     // Bindings take effect one after the other: the first with a parameter, and one of the last.
     let volume = persistent_volume(&fixture, csi(&fixture), &fixture.outside);

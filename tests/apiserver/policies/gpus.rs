@@ -98,7 +98,7 @@ async fn a_gpu_pod_outside_is_refused_if_the_installation_says_so() {
     let namespace = harness::unique("wl-strict");
     harness::namespace(&client, &namespace).await;
     // Policy and binding as they are rendered, but for one namespace, so that other tests see the shared setting.
-    let rendered = ring(&strict, vec![WeightIndexSpec { shards: 1, ..WeightIndexSpec::default() }]);
+    let rendered = ring(&strict, vec![WeightIndexSpec { shards: 1, ..WeightIndexSpec::default() }], []);
     let named = Some("weightlock-pods".to_string());
     let mut policy: ValidatingAdmissionPolicy =
         rendered.policies.into_iter().find(|p| p.metadata.name == named).expect("the policy");

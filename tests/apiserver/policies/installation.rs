@@ -83,7 +83,7 @@ async fn install() -> String {
         },
         ..Settings::default()
     };
-    let rendered = ring(&settings, vec![WeightIndexSpec { shards: 1, ..WeightIndexSpec::default() }]);
+    let rendered = ring(&settings, vec![WeightIndexSpec { shards: 1, ..WeightIndexSpec::default() }], []);
     let named = Some("weightlock-protect-installation".to_string());
     let mut policy = rendered.policies.iter().find(|p| p.metadata.name == named).expect("the policy").clone();
     let mut binding = rendered.bindings.iter().find(|b| b.metadata.name == named).expect("the binding").clone();

@@ -44,7 +44,7 @@ async fn make() -> Strict {
         node_agents: [format!("{namespace}/agent").parse().unwrap()].into(),
         ..Settings::default()
     };
-    let rendered = ring(&settings, vec![WeightIndexSpec { shards: 1, ..WeightIndexSpec::default() }]);
+    let rendered = ring(&settings, vec![WeightIndexSpec { shards: 1, ..WeightIndexSpec::default() }], []);
     for (name, bound, only) in [
         (
             "weightlock-pods",
