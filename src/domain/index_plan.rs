@@ -90,6 +90,14 @@ fn collect<'a>(
             tables.carry(world, shard);
         }
     }
+    // Another content can bring in the same snapshot by its handle alone, which does not say what it was taken of.
+    for content in world.snapshots.values() {
+        let Some(volume) = &content.volume else { continue };
+        let owners = tables.owners(volume);
+        for handle in &content.handles {
+            tables.register(handle.comparable().0, handle.has_path(), &owners);
+        }
+    }
     for (name, volume) in &world.volumes {
         let Ok(key) = &volume.key else { continue };
         let owners = tables.owners(key);
@@ -105,7 +113,7 @@ fn collect<'a>(
     }
     for content in world.snapshots.values() {
         let snapshot = format!("{}/{}", content.snapshot.namespace, content.snapshot.name);
-        for key in &content.keys {
+        for key in content.keys() {
             let owners = tables.owners(key);
             add(&mut tables.snapshots, snapshot.clone(), &owners);
         }

@@ -203,22 +203,26 @@ fn repositories_are_known_by_their_last_step() {
 
 #[test]
 fn snapshots_from_before_are_listed_by_the_volume_and_by_their_own_handle() {
+    let csi = |handle: &str| BackendKey::csi("d", handle);
     let mut w = world(
         vec![environment("a", "ns-a", Mode::Enforce)],
-        vec![artifact("x", &["a"], vec![BackendKey::csi("d", "volume"), BackendKey::csi("d", "snap-2")])],
+        vec![artifact("x", &["a"], vec![csi("volume"), csi("snap-2")])],
     );
-    for (name, keys) in
-        [("of-volume", ["volume", "snap-1"]), ("declared", ["other", "snap-2"]), ("other", ["other", "snap-3"])]
-    {
-        let content = SnapshotContent {
-            snapshot: SnapshotName { namespace: "ns-b".into(), name: name.into() },
-            keys: keys.map(|handle| BackendKey::csi("d", handle)).to_vec(),
-        };
+    for (name, volume, handle) in [
+        ("again", None, "snap-1"),
+        ("of-volume", Some("volume"), "snap-1"),
+        ("declared", Some("other"), "snap-2"),
+        ("other", Some("other"), "snap-3"),
+    ] {
+        let snapshot = SnapshotName { namespace: "ns-b".into(), name: name.into() };
+        let content = SnapshotContent { snapshot, volume: volume.map(csi), handles: vec![csi(handle)] };
         w.snapshots.insert(format!("content-{name}"), content);
     }
-    let claims = plan(&w, &[]).unwrap().remove(1);
-    assert_eq!(claims.snapshots.keys().collect::<Vec<_>>(), ["ns-b/declared", "ns-b/of-volume"]);
-    assert_eq!(claims.snapshots["ns-b/declared"].artifacts, "x");
+    let planned = plan(&w, &[]).unwrap();
+    assert_eq!(planned[1].snapshots.keys().collect::<Vec<_>>(), ["ns-b/again", "ns-b/declared", "ns-b/of-volume"]);
+    assert_eq!(planned[1].snapshots["ns-b/declared"].artifacts, "x");
+    // The handle of a snapshot of registered storage is registered; the volume that a registered snapshot was taken of is not.
+    assert_eq!(planned[0].keys.keys().collect::<Vec<_>>(), ["v1:csi:d:snap-1", "v1:csi:d:snap-2", "v1:csi:d:volume"]);
 }
 
 #[test]

@@ -340,8 +340,17 @@ pub struct DataSource {
 pub struct SnapshotContent {
     /// The VolumeSnapshot that claims are made from to have it.
     pub snapshot: SnapshotName,
-    /// Canonical keys of the volume that it was taken of, and of the snapshot itself, as far as it says.
-    pub keys: Vec<BackendKey>,
+    /// Canonical key of the volume that it was taken of, if it says.
+    pub volume: Option<BackendKey>,
+    /// Canonical keys of the snapshot itself.
+    pub handles: Vec<BackendKey>,
+}
+
+impl SnapshotContent {
+    /// All keys by which it can be told what is in it.
+    pub fn keys(&self) -> impl Iterator<Item = &BackendKey> {
+        self.volume.iter().chain(&self.handles)
+    }
 }
 
 /// Namespace and name of a VolumeSnapshot.

@@ -322,9 +322,9 @@ pub fn snapshot(object: &DynamicObject) -> (String, SnapshotContent) {
         name: text(data, "/spec/volumeSnapshotRef/name").unwrap_or_default(),
     };
     let driver = text(data, "/spec/driver").unwrap_or_default();
-    let handles = ["/spec/source/volumeHandle", "/spec/source/snapshotHandle", "/status/snapshotHandle"];
-    let keys = handles.iter().filter_map(|pointer| Some(BackendKey::csi(&driver, &text(data, pointer)?))).collect();
-    (name_of(object), SnapshotContent { snapshot, keys })
+    let key = |pointer: &str| Some(BackendKey::csi(&driver, &text(data, pointer)?));
+    let handles = ["/spec/source/snapshotHandle", "/status/snapshotHandle"].into_iter().filter_map(key).collect();
+    (name_of(object), SnapshotContent { snapshot, volume: key("/spec/source/volumeHandle"), handles })
 }
 
 /// Whether the kubelet of a node declares that it restarts all containers of a pod where a rule of one says so. Only

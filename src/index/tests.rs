@@ -272,7 +272,20 @@ fn snapshots_are_read_with_every_handle() {
     }))));
     let read = &it.1.snapshots["content"];
     assert_eq!((read.snapshot.namespace.as_str(), read.snapshot.name.as_str()), ("llm", "s"));
-    assert_eq!(read.keys, [BackendKey::csi("d.example.com", "v"), BackendKey::csi("d.example.com", "snap")]);
+    assert_eq!(read.volume, Some(BackendKey::csi("d.example.com", "v")));
+    assert_eq!(read.handles, [BackendKey::csi("d.example.com", "snap")]);
+    // A member of a group snapshot, as the snapshot controller writes it (external-snapshotter 8.2 and later).
+    it.apply(Event::Apply(object(json!({
+        "metadata": {"name": "groupsnapcontent-1", "annotations": {"groupsnapshot.storage.k8s.io/volumeGroupSnapshotHandle": "g"}},
+        "spec": {"driver": "d.example.com", "deletionPolicy": "Delete", "source": {"volumeHandle": "v"},
+            "volumeSnapshotRef": {"kind": "VolumeSnapshot", "namespace": "llm", "name": "snapshot-1", "uid": "u"}},
+        "status": {"snapshotHandle": "snap", "volumeGroupSnapshotHandle": "g", "readyToUse": true},
+    }))));
+    let read = &it.1.snapshots["groupsnapcontent-1"];
+    assert_eq!(
+        (read.snapshot.name.as_str(), &read.volume),
+        ("snapshot-1", &Some(BackendKey::csi("d.example.com", "v")))
+    );
 }
 
 #[test]

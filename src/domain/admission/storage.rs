@@ -1,6 +1,8 @@
 //! WL-112: registered storage is bound, re-declared and cloned only where it is permitted. In the cluster the policies
 //! inside the API server decide this; the CLI and the audit decide it here.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::node_access;
@@ -11,7 +13,7 @@ use crate::domain::backend::{self, BackendKey};
 use crate::domain::lookup::ClaimStorage;
 use crate::domain::request::Request;
 use crate::domain::rules::{COPY_REMEDY, Rule};
-use crate::domain::world::{ClaimName, DataSource, SnapshotName, World};
+use crate::domain::world::{ClaimName, DataSource, SnapshotContent, SnapshotName, World};
 
 /// A PersistentVolumeClaim: the volume it names, or is bound to, and what it clones. Returns the namespace it concerns.
 pub(super) fn claim<'a>(world: &World, request: &Request<'a>, findings: &mut Findings) -> &'a str {
@@ -52,8 +54,17 @@ fn copied(world: &World, source: &DataSource) -> Vec<BackendKey> {
         }
         "VolumeSnapshot" => {
             let name = SnapshotName { namespace: source.namespace.clone(), name: source.name.clone() };
-            let contents = world.snapshots.values().filter(|content| content.snapshot == name);
-            contents.flat_map(|content| content.keys.iter().cloned()).collect()
+            let contents = || world.snapshots.values().filter(|content| content.snapshot == name);
+            let handles: BTreeSet<&BackendKey> = contents().flat_map(|content| &content.handles).collect();
+            // Another content of the same snapshot may say what it was taken of.
+            let same = world.snapshots.values().filter(|other| other.handles.iter().any(|key| handles.contains(key)));
+            contents()
+                .chain(same)
+                .flat_map(SnapshotContent::keys)
+                .cloned()
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect()
         }
         _ => Vec::new(),
     }

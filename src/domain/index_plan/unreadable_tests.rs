@@ -40,7 +40,7 @@ fn before() -> World {
     w.volumes.insert("pv".into(), Volume { key: Ok(csi("own")), claim: Some(claim.clone()) });
     w.claims.insert(claim, Claim { volume: Some("pv".into()), ..Claim::default() });
     let snapshot = SnapshotName { namespace: "ns-b".into(), name: "s".into() };
-    w.snapshots.insert("content".into(), SnapshotContent { snapshot, keys: vec![csi("own")] });
+    w.snapshots.insert("content".into(), SnapshotContent { snapshot, volume: Some(csi("own")), handles: vec![] });
     w
 }
 

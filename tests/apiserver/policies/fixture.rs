@@ -77,6 +77,11 @@ impl Fixture {
     }
 
     /// The PersistentVolume that is the registered CSI volume.
+    /// Handle of a snapshot that was taken of the registered volume before it was registered.
+    pub fn snapshot(&self) -> String {
+        format!("snap-{}", self.run)
+    }
+
     pub fn volume(&self) -> String {
         format!("orion-{}", self.run)
     }
@@ -290,8 +295,9 @@ fn world(fixture: &Fixture, uids: &std::collections::BTreeMap<String, String>) -
         world.claims.insert(claim_name(namespace, name), claim);
     }
     let snapshot = SnapshotName { namespace: fixture.outside.clone(), name: "from-before".into() };
-    let keys = vec![BackendKey::csi(DRIVER, &fixture.handle())];
-    world.snapshots.insert("from-before".into(), SnapshotContent { snapshot, keys });
+    let handles = vec![BackendKey::csi(DRIVER, &fixture.snapshot())];
+    let content = SnapshotContent { snapshot, volume: Some(BackendKey::csi(DRIVER, &fixture.handle())), handles };
+    world.snapshots.insert("from-before".into(), content);
     world
 }
 

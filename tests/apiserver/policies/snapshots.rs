@@ -132,10 +132,13 @@ async fn a_registered_snapshot_is_not_declared_elsewhere() {
             },
         })
     };
-    assert_refused(
-        &harness::try_create_served(&client, &content(&f.handle())).await,
-        &["[WL-112] the snapshot content", "\"orion\""],
-    );
+    // Declared as a location, and taken of registered storage before that was registered.
+    for handle in [f.handle(), f.snapshot()] {
+        assert_refused(
+            &harness::try_create_served(&client, &content(&handle)).await,
+            &["[WL-112] the snapshot content", "\"orion\""],
+        );
+    }
     assert_accepted(&harness::try_create_served(&client, &content("snap-other")).await);
 }
 
@@ -165,7 +168,8 @@ async fn no_group_snapshot_is_taken_beside_registered_storage() {
         })
     };
     let handles = |list: &[&str]| json!({"groupSnapshotHandles": {"volumeGroupSnapshotHandle": "g", "volumeSnapshotHandles": list}});
-    for source in [json!({"volumeHandles": ["vol-other", f.handle()]}), handles(&["snap-other", &f.handle()])] {
+    let taken = [handles(&["snap-other", &f.handle()]), handles(&["snap-other", &f.snapshot()])];
+    for source in taken.into_iter().chain([json!({"volumeHandles": ["vol-other", f.handle()]})]) {
         assert_refused(
             &harness::try_create_served(&client, &content(source)).await,
             &["[WL-112] the group snapshot content", "\"orion\""],

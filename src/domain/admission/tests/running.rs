@@ -109,10 +109,15 @@ fn wl_112_claims_and_volumes_of_registered_storage() {
     refused(&claims("serving", clone.clone()), &["WL-112"], "copy of PersistentVolumeClaim \"serving/orion\"");
     passes(&claims("research", clone));
     let mut snapshots = small();
-    let snapshot = SnapshotName { namespace: "research".into(), name: "old".into() };
-    let keys = vec![snapshots.volumes["pv-orion"].key.clone().unwrap()];
-    snapshots.snapshots.insert("content".into(), SnapshotContent { snapshot, keys });
-    for (name, expected) in [("old", false), ("other", true)] {
+    let snapshot = |name: &str| SnapshotName { namespace: "research".into(), name: name.into() };
+    let volume = snapshots.volumes["pv-orion"].key.clone().ok();
+    let handles = vec![crate::domain::BackendKey::csi("ebs.csi.aws.com", "snap-1")];
+    // The second was made by hand of the handle of the first.
+    for (name, volume) in [("old", volume), ("by-hand", None)] {
+        let content = SnapshotContent { snapshot: snapshot(name), volume, handles: handles.clone() };
+        snapshots.snapshots.insert(name.into(), content);
+    }
+    for (name, expected) in [("old", false), ("by-hand", false), ("other", true)] {
         let object = json!({"spec": {"dataSource": {"kind": "VolumeSnapshot", "name": name}}});
         let asked = request(Create, "persistentvolumeclaims", None, "research", Some(&object), None);
         let decision = decide(&snapshots, &asked);
