@@ -290,3 +290,23 @@ pub fn artifact(name: &str, location: Value, environments: &[&str]) -> Value {
         },
     })
 }
+
+/// An artifact that the API server protects, permitted nowhere.
+pub fn registered(name: &str) -> Value {
+    let path = format!("/models/{name}");
+    let location = json!({"name": "share", "role": "Primary", "nfs": {"server": "nas.example.com", "path": path}});
+    artifact(name, location, &["not-there"])
+}
+
+/// A shard of the index that pods and volumes are asked with; `Null` if there is none.
+pub async fn shard(client: &Client, number: usize) -> Value {
+    let metadata = json!({"name": format!("weightlock-storage-{number}")});
+    get(client, &json!({"apiVersion": "weightlock.dev/v1alpha1", "kind": "WeightIndex", "metadata": metadata})).await
+}
+
+/// Whether the API server would take an object.
+pub async fn would_take(client: &Client, object: &Value) -> Result<(), String> {
+    let parsed: DynamicObject = serde_json::from_value(object.clone()).unwrap();
+    let params = PostParams { dry_run: true, ..PostParams::default() };
+    api(client, object).create(&params, &parsed).await.map(|_| ()).map_err(|error| error.to_string())
+}

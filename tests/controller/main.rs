@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on fails
 
 mod cluster;
+mod doubling;
 mod environments;
 mod leases;
 mod manifests;

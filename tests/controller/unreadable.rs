@@ -5,16 +5,8 @@ use serde_json::{Value, json};
 
 use super::cluster::*;
 
-const SHARD: &str = "weightlock-storage-0";
-
 fn path(name: &str) -> String {
     format!("v1:nfs:nas.example.com:/models/{name}")
-}
-
-/// An artifact that the API server protects, permitted nowhere.
-fn weights(name: &str) -> Value {
-    let location = json!({"name": "share", "role": "Primary", "nfs": {"server": "nas.example.com", "path": format!("/models/{name}")}});
-    artifact(name, location, &["not-there"])
 }
 
 fn unreadable(mut artifact: Value) -> Value {
@@ -32,14 +24,9 @@ async fn newer(client: &Client) {
     .await;
 }
 
-async fn shard(client: &Client) -> Value {
-    get(client, &json!({"apiVersion": "weightlock.dev/v1alpha1", "kind": "WeightIndex", "metadata": {"name": SHARD}}))
-        .await
-}
-
 /// The entry of an artifact's path in the index: of whom it is, and where it may be.
 async fn entry(client: &Client, name: &str) -> Option<(Value, Value)> {
-    let shard = shard(client).await;
+    let shard = shard(client, 0).await;
     let entry = &shard["spec"]["paths"][path(name)];
     let terms = &shard["spec"]["terms"][entry["terms"].as_str()?];
     Some((entry["of"].clone(), terms["environments"].clone()))
@@ -49,7 +36,7 @@ async fn entry(client: &Client, name: &str) -> Option<(Value, Value)> {
 async fn remembered(name: &str) {
     let controller = as_controller().await;
     eventually("the index has an entry from before", async || {
-        let index = shard(&controller).await;
+        let index = shard(&controller, 0).await;
         let spec = json!({
             "terms": {"before": {"environments": ["long-gone"], "contact": "before@example.com"}},
             "paths": {path(name): {"of": name, "terms": "before"}},
@@ -67,17 +54,17 @@ async fn one_that_cannot_be_read_stays_protected_and_holds_up_no_other() {
     let _alone = ALONE.write().await;
     let (client, _) = controller().await;
     let (lost, forgotten, later) = (unique("lost"), unique("forgotten"), unique("later"));
-    apply(&client, &weights(&lost)).await;
-    wait_for(&client, &weights(&lost), "Enforced", "True", "Enforced").await;
+    apply(&client, &registered(&lost)).await;
+    wait_for(&client, &registered(&lost), "Enforced", "True", "Enforced").await;
     newer(&client).await;
     for name in [&lost, &forgotten] {
-        apply(&client, &unreadable(weights(name))).await;
+        apply(&client, &unreadable(registered(name))).await;
     }
     remembered(&forgotten).await;
 
     // Another is declared, and is in force.
-    apply(&client, &weights(&later)).await;
-    wait_for(&client, &weights(&later), "Enforced", "True", "Enforced").await;
+    apply(&client, &registered(&later)).await;
+    wait_for(&client, &registered(&later), "Enforced", "True", "Enforced").await;
     let kept = [(&lost, "not-there"), (&forgotten, "long-gone"), (&later, "not-there")];
     for (name, place) in kept {
         assert_eq!(entry(&client, name).await, Some((json!(name), json!([place]))), "{name}");
@@ -87,16 +74,16 @@ async fn one_that_cannot_be_read_stays_protected_and_holds_up_no_other() {
     }
 
     // Once they can be read, it is as they say.
-    let mut corrected = weights(&forgotten);
+    let mut corrected = registered(&forgotten);
     corrected["spec"]["permittedEnvironments"] = json!([{"name": "elsewhere"}]);
     apply(&client, &corrected).await;
-    apply(&client, &weights(&lost)).await;
-    for artifact in [&corrected, &weights(&lost)] {
+    apply(&client, &registered(&lost)).await;
+    for artifact in [&corrected, &registered(&lost)] {
         wait_for(&client, artifact, "Enforced", "True", "Enforced").await;
     }
     assert_eq!(entry(&client, &forgotten).await, Some((json!(forgotten), json!(["elsewhere"]))));
     for name in [&lost, &forgotten, &later] {
-        delete(&client, &weights(name)).await;
+        delete(&client, &registered(name)).await;
     }
     define(&client, "WeightArtifact", |_| {}).await;
 }
