@@ -17,18 +17,17 @@ use crate::{
 /// # Errors
 /// If what is there is needed and cannot be read.
 pub fn wanted(context: &Context) -> Result<(Vec<WeightIndexSpec>, Option<ReconcileError>), ReconcileError> {
-    let live = live(&context.observed);
-    let in_force = match &live {
-        Ok(shards) => shards.as_slice(),
+    let in_force = match &context.shards {
+        Some(shards) => shards.as_slice(),
         // Shards that somebody spoiled are replaced, unless something is known from them alone.
-        Err(_) if context.world.unreadable().is_none() => &[],
-        Err(_) => return live.map(|shards| (shards, None)),
+        None if context.world.unreadable().is_none() => &[],
+        None => return live(&context.observed).map(|shards| (shards, None)),
     };
     match index_plan::plan(&context.world, in_force) {
         Ok(shards) => Ok((shards, None)),
         Err(error) => {
             let object = ObjectId::new("WeightIndex", None, "*");
-            Ok((live?, Some(ReconcileError::Plan { object, reason: error.to_string() })))
+            Ok((live(&context.observed)?, Some(ReconcileError::Plan { object, reason: error.to_string() })))
         }
     }
 }

@@ -42,6 +42,7 @@ use futures::{StreamExt, stream};
 use tokio::sync::watch;
 
 use crate::{
+    api::WeightIndexSpec,
     domain::{
         World, consumers,
         settings::{CONTROLLER_LEASE, Settings},
@@ -87,6 +88,8 @@ pub struct Context {
     pub observed: Observed,
     /// What the policies inside the API server decide with.
     in_force: Arc<InForce>,
+    /// The shards of the index that are there; `None` if one of them cannot be read.
+    shards: Option<Arc<Vec<WeightIndexSpec>>>,
     /// What was told in events already.
     memory: Memory,
     /// How many could reach the weights of an environment past admission.
@@ -117,11 +120,13 @@ impl Context {
             }
         }
         let bound = !observed::names(&observed.ring.bindings).is_empty();
-        let in_force = InForce::of(&world, &index::live(observed).unwrap_or_default(), bound);
+        let shards = index::live(observed).ok().map(Arc::new);
+        let in_force = InForce::of(&world, shards.as_deref().map_or(&[], Vec::as_slice), bound);
         Self {
             writer: writer.clone(),
             world,
             in_force: Arc::new(in_force),
+            shards,
             observed: observed.clone(),
             memory: memory.clone(),
             access: access.clone(),

@@ -42,7 +42,7 @@ fn event(object: &DynamicObject, error: &ReconcileError) -> Event {
         reason: "Unreadable",
         action: "Watch",
         note: format!(
-            "{reason}. What the index knew of it stays protected, under the terms of then; what it declares now is not known. Remedy: correct it, or delete it"
+            "{reason}. What the index knew of it stays protected, under the terms of then; what it declares now is not known. Remedy: correct it; to delete it instead, take its finalizers away, too"
         ),
         occurrence: reason,
     }
