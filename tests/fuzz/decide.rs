@@ -122,9 +122,12 @@ fn holds(request: &Request<'_>) {
         assert!(unsynced.violations.iter().any(|v| v.rule == Rule::NotSynced), "{unsynced:?}");
         if let Some(object) = request.object {
             only_refused_more(request, object);
-            // What is said of a pod that runs is said of it as it is kept.
-            let kept = PackedPod::new(object.clone()).unpack();
-            assert_eq!(decide(&WORLD, &Request { object: Some(&kept), ..request.clone() }), decision, "kept: {object}");
+            // What is said of a pod that runs is said of it as it is kept. One that runs was text, so it is not too deep to be read.
+            if serde_json::from_str::<Value>(&object.to_string()).is_ok() {
+                let kept = PackedPod::new(object.clone()).unpack();
+                let again = decide(&WORLD, &Request { object: Some(&kept), ..request.clone() });
+                assert_eq!(again, decision, "kept: {object}");
+            }
         }
     }
 }
