@@ -10,6 +10,17 @@ async fn apply(object: &Value) -> Ran {
     ran
 }
 
+/// Waits until the ReplicaSet of a Deployment was refused its pods by a rule.
+async fn refused_by(s: &Stage, namespace: &str, app: &str, rule: &str) {
+    eventually("the ReplicaSet to have been refused", SOON, || async {
+        let sets = s.list("apps/v1", "ReplicaSet", Some(namespace)).await;
+        let set = sets.iter().find(|set| set.data.pointer("/spec/template/metadata/labels/app") == Some(&json!(app)));
+        let conditions = set.map(|set| set.data["status"]["conditions"].to_string()).unwrap_or_default();
+        if conditions.contains(rule) { Ok(()) } else { Err(conditions) }
+    })
+    .await;
+}
+
 /// Who applies a Deployment that mounts weights under the wrong account reads why at once; the right one reads nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deployment_is_warned_of_what_its_pods_will_be_refused_for() {
@@ -24,14 +35,25 @@ async fn a_deployment_is_warned_of_what_its_pods_will_be_refused_for() {
         assert_eq!(apply(&right).await.stderr, "");
         kubectl(&["rollout", "status", "deployment/right", "-n", &ns, "--timeout=55s"]).await.success();
         // The warning was true.
-        eventually("the ReplicaSet to have been refused", SOON, || async {
-            let sets = s.list("apps/v1", "ReplicaSet", Some(&ns)).await;
-            let set =
-                sets.iter().find(|set| set.data.pointer("/spec/template/metadata/labels/app") == Some(&json!("wrong")));
-            let conditions = set.map(|set| set.data["status"]["conditions"].to_string()).unwrap_or_default();
-            if conditions.contains("WL-102") { Ok(()) } else { Err(conditions) }
-        })
-        .await;
+        refused_by(&s, &ns, "wrong", "WL-102").await;
+    })
+    .await;
+}
+
+/// Outside every environment it is the API server that says it, with no webhook asked; and its pods are refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_outside_is_warned_of_the_weights_that_it_mounts() {
+    scenario("outside", |s| async move {
+        let (_, weights) = s.serving(&["vllm"], |_| {}).await;
+        s.protected(&s.id).await;
+        let outside = s.namespace("out", &[]).await;
+        let mut thief = plain_pod(&outside, "thief");
+        thief["spec"]["volumes"] = json!([{"name": "w", "hostPath": {"path": weights.node_path}}]);
+        let told = apply(&deployment(&thief, 1)).await.stderr;
+        assert_names(&told, "WL-101", &["Warning: ", "volume \"w\"", &s.id, "Remedy"]);
+        assert_eq!(apply(&deployment(&plain_pod(&outside, "plain"), 1)).await.stderr, "");
+        kubectl(&["rollout", "status", "deployment/plain", "-n", &outside, "--timeout=55s"]).await.success();
+        refused_by(&s, &outside, "thief", "WL-101").await;
     })
     .await;
 }
