@@ -221,8 +221,17 @@ pub async fn try_create_served(client: &Client, value: &Value) -> Result<Value, 
 
 /// Changes an object by a JSON merge patch.
 pub async fn merge(client: &Client, value: &Value, patch: &Value) -> Result<Value, String> {
+    merge_with(client, value, patch, &PatchParams::default()).await
+}
+
+/// Asks for a change of an object without storing it.
+pub async fn try_merge(client: &Client, value: &Value, patch: &Value) -> Result<Value, String> {
+    merge_with(client, value, patch, &PatchParams { dry_run: true, ..PatchParams::default() }).await
+}
+
+async fn merge_with(client: &Client, value: &Value, patch: &Value, params: &PatchParams) -> Result<Value, String> {
     let name = value["metadata"]["name"].as_str().expect("name");
-    match api_of(client, value).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+    match api_of(client, value).patch(name, params, &Patch::Merge(patch)).await {
         Ok(patched) => Ok(serde_json::to_value(patched).unwrap()),
         Err(e) => Err(message(e)),
     }
