@@ -48,12 +48,12 @@ pub fn pods(at: PodAt) -> PodRule {
     let mut variables = cel::membership();
     variables.extend([
         ("kinds", format!("['{}', '{}'].filter(k, k in params.spec.parents)", KINDS[0], KINDS[1])),
-        ("before", format!("request.operation == 'UPDATE' ? ({}).map(i, i.image) : []", all(at.old_spec()))),
+        ("before", format!("request.operation == 'UPDATE' ? ({}).map(i, i.image) : []", all(&at.old_spec()))),
         (
             "images",
             format!(
                 "variables.audit ? [] : ({}).filter(i, !(i.image in variables.before))",
-                all(spec)
+                all(&spec)
             ),
         ),
         (

@@ -36,7 +36,7 @@ pub fn pods(settings: &Settings, at: PodAt) -> PodRule {
     };
     let mut variables = agent(settings, at).to_vec();
     variables.extend([
-        ("security", security(spec)),
+        ("security", security(&spec)),
         ("secured", cel::CONTAINERS.map(containers).join(" + ")),
         (
             "hostPaths",

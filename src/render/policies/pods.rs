@@ -63,31 +63,28 @@ pub enum PodAt {
 }
 
 impl PodAt {
-    /// CEL of its spec.
-    pub fn spec(self) -> &'static str {
+    /// From the object to what has the spec and the metadata of the pod.
+    fn path(self) -> &'static str {
         match self {
-            Self::Itself => "object.spec",
-            Self::Template => "object.spec.template.spec",
-            Self::JobTemplate => "object.spec.jobTemplate.spec.template.spec",
+            Self::Itself => "",
+            Self::Template => ".spec.template",
+            Self::JobTemplate => ".spec.jobTemplate.spec.template",
         }
+    }
+
+    /// CEL of its spec.
+    pub fn spec(self) -> String {
+        format!("object{}.spec", self.path())
     }
 
     /// CEL of its spec before an update.
-    pub fn old_spec(self) -> &'static str {
-        match self {
-            Self::Itself => "oldObject.spec",
-            Self::Template => "oldObject.spec.template.spec",
-            Self::JobTemplate => "oldObject.spec.jobTemplate.spec.template.spec",
-        }
+    pub fn old_spec(self) -> String {
+        format!("oldObject{}.spec", self.path())
     }
 
     /// CEL of its metadata.
-    pub fn metadata(self) -> &'static str {
-        match self {
-            Self::Itself => "object.metadata",
-            Self::Template => "object.spec.template.metadata",
-            Self::JobTemplate => "object.spec.jobTemplate.spec.template.metadata",
-        }
+    pub fn metadata(self) -> String {
+        format!("object{}.metadata", self.path())
     }
 
     /// CEL of whether the request decides what never changes in a pod.
