@@ -3,6 +3,7 @@
 
 mod lockout;
 mod rings;
+mod tier;
 
 use std::time::Duration;
 

@@ -5,13 +5,13 @@ use serde_json::json;
 use crate::harness::*;
 
 /// `agnhost connect` from a pod: Ok, or the way it failed.
-async fn connect(namespace: &str, pod: &str, target: &str) -> Result<(), String> {
+pub async fn connect(namespace: &str, pod: &str, target: &str) -> Result<(), String> {
     let ran = kubectl(&["exec", "-n", namespace, pod, "--", "/agnhost", "connect", "--timeout=2s", target]).await;
     if ran.ok { Ok(()) } else { Err(ran.stderr) }
 }
 
 /// A pod inside an environment that tries to connect once and says in its exit how it went: nobody can exec there.
-async fn attempt(s: &Stage, namespace: &str, name: &str, target: &str) -> String {
+pub async fn attempt(s: &Stage, namespace: &str, name: &str, target: &str) -> String {
     let mut pod = plain_pod(namespace, name);
     pod["spec"]["containers"][0] = json!({"name": "main", "image": AGNHOST, "command": ["/bin/sh", "-c",
         format!("for i in 1 2 3 4 5; do /agnhost connect --timeout=2s {target} && exit 0; done; exit 7")]});
@@ -26,7 +26,7 @@ async fn attempt(s: &Stage, namespace: &str, name: &str, target: &str) -> String
     .await
 }
 
-async fn address(s: &Stage, namespace: &str, pod: &str) -> String {
+pub async fn address(s: &Stage, namespace: &str, pod: &str) -> String {
     text(&s.phase(namespace, pod, "Running").await.data["status"]["podIP"])
 }
 
@@ -164,4 +164,78 @@ async fn a_policy_of_a_tenant_opens_nothing_that_is_not_declared() {
         assert_eq!(attempt(&s, &ns, "to-other", &format!("{other}:8080")).await, "Failed");
     })
     .await;
+}
+
+/// A policy that opens everything and got past admission opens nothing, while the cluster has an Admin tier.
+/// `disruption::tier` takes the tier away under the same policy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_admin_tier_holds_against_a_policy_that_got_past_admission() {
+    scenario("tier", |s| async move {
+        let (ns, store, gateway) = (s.namespace("in", &[]).await, s.namespace("store", &[]).await, s.namespace("gateway", &[]).await);
+        for (namespace, name) in [(&store, "store"), (&store, "other"), (&gateway, "gateway"), (&gateway, "stranger")] {
+            s.create(plain_pod(namespace, name)).await.unwrap();
+        }
+        s.create(wide_open(&ns)).await.unwrap();
+        let mut env = environment(&s.id, &ns, &["*"]);
+        let port = json!([{"protocol": "TCP", "port": 8080}]);
+        env["spec"]["network"] = json!({
+            "ingress": [{"name": "gateway", "from": {"pods": {"namespace": gateway, "labels": {"app": "gateway"}}}, "ports": port}],
+            "egress": [{"name": "store", "to": {"pods": {"namespace": store, "labels": {"app": "store"}}}, "ports": port}],
+        });
+        s.create(env).await.unwrap();
+        let (reason, message) = s.condition("WeightEnvironment", &s.id, "AdminTierApplied", "True").await;
+        assert_eq!(reason, "Applied", "{message}");
+        let (reason, message) = s.condition("WeightEnvironment", &s.id, "NetworkContained", "False").await;
+        assert_eq!(reason, "UndeclaredOpening", "{message}");
+
+        let mut inside = plain_pod(&ns, "inside");
+        // The kubelet comes from the node.
+        inside["spec"]["containers"][0]["readinessProbe"] = json!({"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1});
+        s.create(inside).await.unwrap();
+        let at = format!("{}:8080", address(&s, &ns, "inside").await);
+        let (declared, other) = (address(&s, &store, "store").await, address(&s, &store, "other").await);
+        for name in ["gateway", "stranger"] {
+            address(&s, &gateway, name).await;
+        }
+        // Into it.
+        connect(&gateway, "gateway", &at).await.unwrap();
+        assert!(connect(&gateway, "stranger", &at).await.is_err());
+        // Out of it: names are resolved, and neither pods nor addresses are reached that are not declared.
+        assert_eq!(attempt(&s, &ns, "to-store", &format!("{declared}:8080")).await, "Succeeded");
+        assert_eq!(attempt(&s, &ns, "to-other", &format!("{other}:8080")).await, "Failed");
+        assert_eq!(attempt(&s, &ns, "to-api", "10.96.0.1:443").await, "Failed");
+        let mut dns = plain_pod(&ns, "dns");
+        dns["spec"]["containers"][0] = json!({"name": "main", "image": AGNHOST, "command": ["/bin/sh", "-c",
+            "for i in 1 2 3 4 5; do nslookup -type=a kubernetes.default.svc.cluster.local && exit 0; sleep 1; done; exit 7"]});
+        s.create(dns).await.unwrap();
+        s.phase(&ns, "dns", "Succeeded").await;
+        eventually("the kubelet to call the pod ready", SOON, || async {
+            let pod = s.get("v1", "Pod", Some(&ns), "inside").await.map_err(|e| e.to_string())?;
+            let status = &pod.data["status"]["containerStatuses"][0];
+            if status["ready"] == true { Ok(()) } else { Err(status.to_string()) }
+        })
+        .await;
+
+        // Who puts the tier out of the way sees it back.
+        let policy = format!("weightlock-0-{}", s.id);
+        s.delete("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy", None, &policy).await;
+        eventually("the tier to be back", SOON, || async {
+            s.get("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy", None, &policy).await.map_err(|e| e.to_string())
+        })
+        .await;
+        // It goes with the mode.
+        s.patch("weightlock.dev/v1alpha1", "WeightEnvironment", None, &s.id, json!({"spec": {"modes": {"network": "Audit"}}})).await.unwrap();
+        let (reason, _) = s.condition("WeightEnvironment", &s.id, "AdminTierApplied", "False").await;
+        assert_eq!(reason, "Audit");
+        eventually("what is no longer denied to be reached", SOON, || connect(&gateway, "stranger", &at)).await;
+        assert!(s.get("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy", None, &policy).await.is_err());
+    })
+    .await;
+}
+
+/// A NetworkPolicy that allows everything, in both directions.
+pub fn wide_open(namespace: &str) -> serde_json::Value {
+    json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "open", "namespace": namespace},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": [{}], "egress": [{}]}})
 }

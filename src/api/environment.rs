@@ -118,7 +118,7 @@ pub enum Mode {
 pub struct Modes {
     /// Admission of pods. Audit: the text of a denial becomes a warning.
     pub admission: Mode,
-    /// NetworkPolicies. Audit: none are written.
+    /// NetworkPolicies and, where the cluster has them, ClusterNetworkPolicies. Audit: none are written.
     pub network: Mode,
     /// Verification of bytes before a pod starts. Audit: no verifier is injected.
     pub verification: Mode,
@@ -383,7 +383,7 @@ pub struct WeightEnvironmentStatus {
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["namespace".to_string()]))]
     pub members: Vec<MemberStatus>,
-    /// Accepted, AdmissionEnforced, NetworkPoliciesApplied, NetworkContained, EgressLimited, RightsPastAdmission, Contested, Ready.
+    /// Accepted, AdmissionEnforced, NetworkPoliciesApplied, AdminTierApplied, NetworkContained, EgressLimited, RightsPastAdmission, Contested, Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]

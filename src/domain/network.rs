@@ -3,6 +3,7 @@
 //! Each rule is one side of a connection. If both ends are environments, both must declare it: the default deny of the
 //! other side holds until its own rule allows the connection.
 
+mod admin;
 mod calico;
 mod cilium;
 mod foreign;
@@ -12,6 +13,7 @@ mod opening;
 
 use std::collections::BTreeMap;
 
+pub use admin::{AdminTier, Decision, PlannedPods, TierPeer, Verdict, admin_tier};
 pub use foreign::{Kind, POLICIES, excess};
 pub use opening::Excess;
 

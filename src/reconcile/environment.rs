@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use super::{
     Context, Next,
@@ -15,18 +15,14 @@ use super::{
     error::ReconcileError,
     events::{self, Event},
     members::{self, Members},
+    network as policies,
     observed::typed,
     reports, scope,
 };
 use crate::{
     api::{MemberStatus, Mode, WeightEnvironment, WeightEnvironmentStatus},
-    domain::{
-        access::Way,
-        network::{self, NetworkPlan},
-        world::Environment,
-    },
+    domain::{access::Way, network, world::Environment},
     index::convert,
-    render,
 };
 
 /// How often to look whether pods that hold something up are gone, besides on each change.
@@ -55,12 +51,12 @@ pub async fn reconcile(context: &Context, name: &str) -> Result<Next, ReconcileE
     let members = members::of(&context.world, &environment, &written);
     let left = if environment.deleting { pods_left(context, &environment, &written).await? } else { vec![] };
     if environment.deleting && left.is_empty() {
-        remove_policies(context, name, &BTreeSet::new()).await?;
+        policies::remove(context, name).await?;
         context.writer.finalizer(&current, false).await?;
         return Ok(None);
     }
 
-    let policies = write_policies(context, &environment, &members).await;
+    let mut policies = policies::write(context, &environment, &members).await;
     let refused = audit::refused(&context.world, &environment);
     let status = status(context, &current, &environment, &members, &policies, &left, &refused);
     context.writer.patch_status(&current, &status).await?;
@@ -74,17 +70,17 @@ pub async fn reconcile(context: &Context, name: &str) -> Result<Next, ReconcileE
     let waits = disrupting
         || !left.is_empty()
         || members.obstacles.iter().any(|(obstacle, _)| *obstacle == members::Obstacle::Held);
-    match policies.error {
+    match policies.error() {
         Some(error) => Err(error),
         None => {
             // A contest ends by the clock, so the condition that names it has to be looked at again then.
             let quiet = context
                 .writer
                 .repairs()
-                .contests(&policies.wanted, Instant::now())
+                .contests(&policies.wanted(), Instant::now())
                 .first()
                 .map(|contest| contest.until);
-            Ok([policies.next, quiet, waits.then(|| Instant::now() + WAIT_FOR_PODS)].into_iter().flatten().min())
+            Ok([policies.next(), quiet, waits.then(|| Instant::now() + WAIT_FOR_PODS)].into_iter().flatten().min())
         }
     }
 }
@@ -112,86 +108,6 @@ async fn pods_left(
     Ok(left)
 }
 
-/// What came of the network policies.
-#[derive(Debug, Default)]
-pub(super) struct Policies {
-    /// The plan; `None` if it could not be computed.
-    pub plan: Option<NetworkPlan>,
-    /// What policies of others allow beyond what is declared, each with the policy and the field.
-    pub undeclared: Vec<String>,
-    /// What is wanted.
-    pub wanted: Vec<ObjectId>,
-    /// What a rival changed and is put back later.
-    pub deferred: Vec<ObjectId>,
-    /// The first error.
-    pub error: Option<ReconcileError>,
-    /// When to look again without a change.
-    pub next: Next,
-}
-
-impl Policies {
-    fn fail(&mut self, error: ReconcileError) {
-        tracing::warn!(%error, "network policy");
-        self.error.get_or_insert(error);
-    }
-}
-
-async fn write_policies(context: &Context, environment: &Environment, members: &Members) -> Policies {
-    let mut outcome = Policies::default();
-    let plan = match network::plan(&members.world, &environment.name) {
-        Ok(plan) => plan,
-        Err(error) => {
-            let object = ObjectId::new("WeightEnvironment", None, &environment.name);
-            outcome.fail(ReconcileError::Plan { object, reason: error.to_string() });
-            return outcome;
-        }
-    };
-    for policy in render::network::policies(&environment.name, &plan) {
-        let id = ObjectId::of(&policy);
-        outcome.wanted.push(id.clone());
-        let live = context.observed.policy(id.namespace.as_deref().unwrap_or_default(), &id.name);
-        if live.is_some_and(|live| context.writer.is_settled(&policy, &live)) {
-            continue;
-        }
-        match context.writer.apply(&policy).await {
-            Ok(Applied::Deferred(at)) => {
-                outcome.deferred.push(id);
-                outcome.next = outcome.next.into_iter().chain([at]).min();
-            }
-            Ok(Applied::Repaired) => {
-                tracing::warn!(object = %id, "put back what was changed or deleted by someone else")
-            }
-            Ok(_) => {}
-            Err(error) => outcome.fail(error),
-        }
-    }
-    context.writer.forget_unwanted(&owner(&environment.name), &outcome.wanted);
-    let wanted: BTreeSet<(String, String)> =
-        outcome.wanted.iter().filter_map(|id| Some((id.namespace.clone()?, id.name.clone()))).collect();
-    if let Err(error) = remove_policies(context, &environment.name, &wanted).await {
-        outcome.fail(error);
-    }
-    outcome.undeclared = undeclared(context, &plan, &wanted);
-    outcome.plan = Some(plan);
-    outcome
-}
-
-/// What the policies of others allow that is not declared. Admission refuses such; these were there before it was asked.
-fn undeclared(context: &Context, plan: &NetworkPlan, ours: &BTreeSet<(String, String)>) -> Vec<String> {
-    let mut found = Vec::new();
-    for (namespace, allowances) in &plan.namespaces {
-        for policy in context.observed.policies_in(namespace) {
-            let name = policy.metadata.name.clone().unwrap_or_default();
-            if ours.contains(&(namespace.clone(), name.clone())) {
-                continue;
-            }
-            let excess = network::excess(network::Kind::NetworkPolicy, &policy.data, namespace, allowances);
-            found.extend(excess.iter().map(|excess| format!("{namespace}/{name}: {}: {}", excess.at, excess.what)));
-        }
-    }
-    found
-}
-
 /// The member namespaces that the policies inside the API server cannot be told of, since there are too many.
 fn no_room(context: &Context, environment: &Environment) -> Vec<String> {
     let namespaces = environment.members.iter().map(|member| member.namespace.clone());
@@ -214,31 +130,12 @@ fn too_many(current: &WeightEnvironment, no_room: &[String]) -> Event {
     }
 }
 
-/// How objects name the environment they were written for.
-fn owner(environment: &str) -> String {
-    format!("weightenvironment/{environment}")
-}
-
-/// Removes the policies of an environment that are not wanted.
-async fn remove_policies(
-    context: &Context,
-    environment: &str,
-    wanted: &BTreeSet<(String, String)>,
-) -> Result<(), ReconcileError> {
-    for (namespace, name) in context.observed.policies_of(environment) {
-        if !wanted.contains(&(namespace.clone(), name.clone())) {
-            context.writer.delete_of_owner::<NetworkPolicy>(Some(&namespace), &name, &owner(environment)).await?;
-        }
-    }
-    Ok(())
-}
-
 fn status(
     context: &Context,
     current: &WeightEnvironment,
     environment: &Environment,
     members: &Members,
-    policies: &Policies,
+    policies: &policies::Policies,
     left: &[String],
     refused: &[audit::Refused],
 ) -> WeightEnvironmentStatus {
@@ -265,7 +162,7 @@ fn status(
         no_room: &no_room(context, environment),
         policies,
         refused,
-        contests: context.writer.repairs().contests(&policies.wanted, Instant::now()),
+        contests: context.writer.repairs().contests(&policies.wanted(), Instant::now()),
         left,
     });
     let before = current.status.clone().unwrap_or_default();

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::{
     audit::{self, Refused},
     conditions::Wanted,
-    environment::Policies,
     error::ReconcileError,
     members::{Obstacle, name_some},
+    network::{Admin, Policies, Written},
     repair::Contest,
 };
 use crate::{
@@ -43,6 +43,7 @@ pub(super) fn conditions(findings: &Findings<'_>) -> Vec<Wanted> {
         accepted(findings),
         admission(findings),
         network(findings),
+        admin_tier(findings),
         contained(findings),
         audit::condition(findings.environment, findings.refused),
         egress(findings.environment),
@@ -107,20 +108,14 @@ pub(super) fn too_many(namespaces: &[String]) -> String {
 
 fn network(findings: &Findings<'_>) -> Wanted {
     const KIND: &str = "NetworkPoliciesApplied";
-    if let Some(error) = &findings.policies.error {
-        let reason = match error {
-            ReconcileError::NotOurs { .. } => "ForeignObject",
-            ReconcileError::Plan { .. } => "CannotPlan",
-            _ => "ApplyFailed",
-        };
-        return Wanted::no(KIND, reason, error.to_string());
+    if let Some(error) = &findings.policies.namespaced.error {
+        return failed(KIND, error);
     }
     if findings.environment.modes.network == Mode::Audit {
         return Wanted::no(KIND, "Audit", "spec.modes.network is Audit: no policy is written.");
     }
-    if let Some(deferred) = findings.policies.deferred.first() {
-        let text = format!("{deferred} was changed again and is put back with growing pauses; see Contested.");
-        return Wanted::no(KIND, "Contested", text);
+    if let Some(contested) = put_back_later(KIND, &findings.policies.namespaced) {
+        return contested;
     }
     let Some(plan) = &findings.policies.plan else {
         return Wanted::no(KIND, "CannotPlan", "There is no plan.");
@@ -138,6 +133,59 @@ fn network(findings: &Findings<'_>) -> Wanted {
     let gaps: Vec<String> =
         plan.gaps.iter().map(|gap| format!("{} rule {:?}: {}", gap.direction.as_str(), gap.rule, gap.reason)).collect();
     Wanted::yes(KIND, "PeerMissing", format!("{written}. Rules that allow nothing now: {}.", gaps.join("; ")))
+}
+
+fn failed(kind: &'static str, error: &ReconcileError) -> Wanted {
+    let reason = match error {
+        ReconcileError::NotOurs { .. } => "ForeignObject",
+        ReconcileError::Plan { .. } => "CannotPlan",
+        _ => "ApplyFailed",
+    };
+    Wanted::no(kind, reason, error.to_string())
+}
+
+fn put_back_later(kind: &'static str, written: &Written) -> Option<Wanted> {
+    let deferred = written.deferred.first()?;
+    let text = format!("{deferred} was changed again and is put back with growing pauses; see Contested.");
+    Some(Wanted::no(kind, "Contested", text))
+}
+
+/// Nothing waits for it: NetworkPolicies hold by themselves, and most clusters have no such tier.
+fn admin_tier(findings: &Findings<'_>) -> Wanted {
+    const KIND: &str = "AdminTierApplied";
+    let Admin { served, tier, written } = &findings.policies.admin;
+    if let Some(error) = &written.error {
+        return failed(KIND, error);
+    }
+    if findings.environment.modes.network == Mode::Audit {
+        return Wanted::no(KIND, "Audit", "spec.modes.network is Audit: no policy is written.");
+    }
+    if findings.policies.plan.is_none() {
+        return Wanted::no(KIND, "CannotPlan", "There is no plan; see NetworkPoliciesApplied.");
+    }
+    if !served {
+        return Wanted::no(
+            KIND,
+            "NotServed",
+            "This cluster has no ClusterNetworkPolicies (policy.networking.k8s.io/v1alpha2), or the controller may not read them: a NetworkPolicy that gets past admission opens what it allows, until it is deleted; see NetworkContained. Remedy: a network plugin that enforces ClusterNetworkPolicies, and their definition.",
+        );
+    }
+    if let Some(contested) = put_back_later(KIND, written) {
+        return contested;
+    }
+    let Some(tier) = tier else {
+        return Wanted::no(KIND, "NoNamespace", "No namespace is a member now.");
+    };
+    let text = "What is not declared is denied before NetworkPolicies are asked: connections from pods, and to pods and addresses. \
+                Connections from outside the cluster cannot be named there. Whether the network plugin enforces it is not tested";
+    if tier.left_out.is_empty() {
+        return Wanted::yes(KIND, "Applied", format!("{text}."));
+    }
+    let rules = name_some(&tier.left_out);
+    let text = format!(
+        "{text}. Addresses as a source cannot be named either: on the ports of these ingress rules NetworkPolicies alone decide: {rules}."
+    );
+    Wanted::yes(KIND, "InPart", text)
 }
 
 fn contained(findings: &Findings<'_>) -> Wanted {

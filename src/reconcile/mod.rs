@@ -19,6 +19,7 @@ mod in_force;
 pub mod index;
 mod manifests;
 mod members;
+mod network;
 pub mod observed;
 pub mod policies;
 mod repair;

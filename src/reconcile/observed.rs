@@ -4,13 +4,14 @@
 //! Weightlock wrote. Each change wakes the reconciler.
 
 mod kept;
+mod optional;
 
 use std::{
     collections::BTreeSet,
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -45,14 +46,14 @@ use crate::{
         settings::{AUTHORITY_SECRET, SERVING_SECRET, Settings},
     },
     index::{PAGE, convert::grants},
-    render::{ENVIRONMENT_LABEL, MANAGED_BY, report::ClusterReport},
+    render::{ENVIRONMENT_LABEL, MANAGED_BY, cluster_network_policy::ClusterNetworkPolicy, report::ClusterReport},
 };
 use kept::KeptArtifact;
+use optional::Keeper;
+pub use optional::Optional;
 
 /// How long a failed watch waits before it is tried again.
 const PAUSE: Duration = Duration::from_secs(2);
-/// When it is looked again whether the cluster has a kind that it may not have.
-const NOT_SERVED: Duration = Duration::from_secs(20);
 
 /// Stores of what is watched. Cheap to clone.
 #[derive(Clone)]
@@ -67,9 +68,9 @@ pub struct Observed {
     bindings: [Store<DynamicObject>; 2],
     webhooks: Store<DynamicObject>,
     /// ClusterReports of ours.
-    reports: Store<DynamicObject>,
-    /// Whether the cluster has such reports.
-    reports_served: Arc<AtomicBool>,
+    pub reports: Optional,
+    /// ClusterNetworkPolicies of ours.
+    pub admin_tier: Optional,
     /// Of these the metadata alone: their content may be large.
     manifests: Store<PartialObjectMeta<WeightManifest>>,
     manifest_maps: Store<PartialObjectMeta<ConfigMap>>,
@@ -122,10 +123,12 @@ impl Observed {
             bindings: store(erase::<ValidatingAdmissionPolicyBinding>(), ours.clone()),
             shards: store(erase::<WeightIndex>(), ours.clone()),
         };
-        let reports = StoreWriter::new(erase::<ClusterReport>());
-        let (report_store, reports_served) = (reports.as_reader(), Arc::new(AtomicBool::new(false)));
-        let events = watcher(Api::all_with(client.clone(), &erase::<ClusterReport>()), ours.clone());
-        watches.push(keep_if_served(reports, events, reports_served.clone(), changed.clone()).boxed());
+        let mut optional = |resource: ApiResource| {
+            let (objects, keeper) = Keeper::of(resource.clone(), &unlisted, &changed);
+            watches.push(keeper.run(Api::all_with(client.clone(), &resource), ours.clone()).boxed());
+            objects
+        };
+        let (reports, admin_tier) = (optional(erase::<ClusterReport>()), optional(erase::<ClusterNetworkPolicy>()));
         let (artifacts, manifests, manifest_maps) =
             (StoreWriter::default(), StoreWriter::default(), StoreWriter::default());
         let (artifact_store, manifest_store, map_store) =
@@ -155,8 +158,8 @@ impl Observed {
             roles,
             bindings,
             webhooks,
-            reports: report_store,
-            reports_served,
+            reports,
+            admin_tier,
             manifests: manifest_store,
             manifest_maps: map_store,
             ring,
@@ -215,13 +218,8 @@ impl Observed {
 
     /// Namespace and name of every NetworkPolicy that is labelled as written for an environment.
     pub fn policies_of(&self, environment: &str) -> Vec<(String, String)> {
-        let mut found: Vec<_> = self
-            .policies
-            .state()
+        let mut found: Vec<_> = written_for(&self.policies, environment)
             .iter()
-            .filter(|policy| {
-                has_label(policy, MANAGED_BY.0, MANAGED_BY.1) && has_label(policy, ENVIRONMENT_LABEL, environment)
-            })
             .filter_map(|policy| Some((policy.metadata.namespace.clone()?, policy.metadata.name.clone()?)))
             .collect();
         found.sort();
@@ -267,11 +265,6 @@ impl Observed {
         named.filter(|(_, name)| name.starts_with(carrier::VOLUME)).collect()
     }
 
-    /// The ClusterReports of ours; `None`: the cluster has no such reports.
-    pub fn reports(&self) -> Option<&Store<DynamicObject>> {
-        self.reports_served.load(Ordering::Acquire).then_some(&self.reports)
-    }
-
     /// A validating webhook configuration of ours.
     pub fn validating_webhooks(&self, name: &str) -> Option<Arc<DynamicObject>> {
         self.webhooks.get(&ObjectRef::new_with(name, erase::<ValidatingWebhookConfiguration>()))
@@ -294,6 +287,15 @@ where
         ),
         reason: error.to_string(),
     })
+}
+
+/// The objects of a store that are labelled as written for an environment.
+pub fn written_for(store: &Store<DynamicObject>, environment: &str) -> Vec<Arc<DynamicObject>> {
+    let mut found = store.state();
+    found.retain(|object| {
+        has_label(object, MANAGED_BY.0, MANAGED_BY.1) && has_label(object, ENVIRONMENT_LABEL, environment)
+    });
+    found
 }
 
 fn has_label(object: &DynamicObject, key: &str, value: &str) -> bool {
@@ -333,32 +335,6 @@ async fn keep<K>(
                 changed.send_modify(|version| *version += 1);
             }
             Err(error) => pause(&resource, &error).await,
-        }
-    }
-}
-
-/// The same for a kind that the cluster may not have, or whose reading may not be allowed: nothing waits for it.
-async fn keep_if_served(
-    mut writer: StoreWriter<DynamicObject>,
-    events: impl Stream<Item = Result<watcher::Event<DynamicObject>, watcher::Error>>,
-    served: Arc<AtomicBool>,
-    changed: Arc<watch::Sender<u64>>,
-) {
-    let mut events = std::pin::pin!(events);
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => {
-                writer.apply_watcher_event(&event);
-                if matches!(event, watcher::Event::InitDone) {
-                    served.store(true, Ordering::Release);
-                }
-                changed.send_modify(|version| *version += 1);
-            }
-            Err(error) => {
-                let missing = matches!(error, watcher::Error::InitialListFailed(_));
-                served.fetch_and(!missing, Ordering::AcqRel);
-                tokio::time::sleep(NOT_SERVED).await;
-            }
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::render::report::{self, ClusterReport, Finding};
 /// # Errors
 /// If the API server refuses it.
 pub async fn keep(context: &Context, scope: ObjectReference, findings: &[Finding]) -> Result<(), ReconcileError> {
-    let Some(reports) = context.observed.reports() else { return Ok(()) };
+    let Some(reports) = context.observed.reports.served() else { return Ok(()) };
     if !findings.is_empty() {
         write(context, reports, &report::report(scope, findings)).await?;
     } else if by_name(reports, &report::name(&scope)).is_some() {

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     api::{WeightArtifact, WeightEnvironment, WeightIndex},
     domain::settings::{AUTHORITY_SECRET, SERVING_SECRET},
-    render::MANAGED_BY,
+    render::{MANAGED_BY, cluster_network_policy::ClusterNetworkPolicy},
     runtime::{Process, metrics::Writes},
 };
 
@@ -53,6 +53,8 @@ pub async fn run(process: &Process, namespace: &str) -> Result<(), ReconcileErro
     delete_all::<ValidatingWebhookConfiguration>(writer).await?;
     delete_all::<MutatingWebhookConfiguration>(writer).await?;
     delete_all::<ValidatingAdmissionPolicy>(writer).await?;
+    // Nobody puts them right any more, and tenants cannot; the NetworkPolicies that stay deny by themselves.
+    delete_all::<ClusterNetworkPolicy>(writer).await?;
     // A policy keeps others than the controller from it, until the API server has noticed that its binding is gone.
     persist(async || delete_all::<WeightIndex>(writer).await).await?;
     persist(async || release::<WeightEnvironment>(writer).await).await?;

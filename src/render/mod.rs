@@ -1,5 +1,6 @@
 //! Plans of the domain as Kubernetes objects.
 
+pub mod cluster_network_policy;
 pub mod manifest;
 pub mod network;
 pub mod policies;

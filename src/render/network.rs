@@ -96,7 +96,7 @@ fn peer(peer: &PlannedPeer) -> NetworkPolicyPeer {
     }
 }
 
-fn selector(labels: BTreeMap<String, String>) -> LabelSelector {
+pub(super) fn selector(labels: BTreeMap<String, String>) -> LabelSelector {
     LabelSelector { match_labels: Some(labels), match_expressions: None }
 }
 
@@ -114,11 +114,11 @@ fn port(port: &Port) -> NetworkPolicyPort {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::domain::network::{Kind, excess};
 
-    fn plan() -> NetworkPlan {
+    pub fn plan() -> NetworkPlan {
         let port = |protocol, port, end_port| Port { protocol, port, end_port };
         let rule = |direction, name: &str, peers, ports| Allowance::Rule { direction, name: name.into(), peers, ports };
         let allowances = vec![
@@ -148,28 +148,33 @@ mod tests {
         NetworkPlan { namespaces: BTreeMap::from([("serving-a".into(), allowances)]), gaps: vec![] }
     }
 
-    #[test]
-    fn policies_are_as_recorded() {
-        let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/network");
+    /// Compares objects with the files of a directory below `tests/golden`, which has one for each and no other.
+    pub fn assert_recorded<K: kube::Resource + serde::Serialize>(directory: &str, objects: &[K]) {
+        let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(directory);
         let bless = std::env::var_os("WEIGHTLOCK_BLESS").is_some();
         let mut names = std::collections::BTreeSet::new();
-        for policy in policies("production-inference", &plan()) {
-            let name = policy.metadata.name.clone().unwrap();
-            let file = golden.join(format!("{name}.yaml"));
-            let rendered = serde_saphyr::to_string(&policy).unwrap();
+        for object in objects {
+            let name = format!("{}.yaml", object.meta().name.as_deref().unwrap());
+            let file = golden.join(&name);
+            let rendered = serde_saphyr::to_string(object).unwrap();
             if bless {
                 std::fs::create_dir_all(&golden).unwrap();
                 std::fs::write(&file, &rendered).unwrap();
             }
             let recorded = std::fs::read_to_string(&file).unwrap_or_default();
             assert_eq!(rendered, recorded, "{} differs; WEIGHTLOCK_BLESS=1 records it", file.display());
-            names.insert(format!("{name}.yaml"));
+            names.insert(name);
         }
         let files: std::collections::BTreeSet<_> = std::fs::read_dir(&golden)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
-        assert_eq!(files, names, "a recorded policy is no longer rendered");
+        assert_eq!(files, names, "what is recorded is no longer rendered");
+    }
+
+    #[test]
+    fn policies_are_as_recorded() {
+        assert_recorded("network", &policies("production-inference", &plan()));
     }
 
     /// A tenant may copy what is there.

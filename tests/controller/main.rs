@@ -12,4 +12,5 @@ mod leases;
 mod manifests;
 mod storage;
 mod tampering;
+mod tier;
 mod unreadable;

@@ -158,6 +158,7 @@ pub fn installation(settings: &Settings) -> Option<Policy> {
             rule("", &["v1"], &["secrets", "serviceaccounts", "serviceaccounts/token", "services"], writes),
             rule("discovery.k8s.io", &["*"], &["endpointslices"], writes),
             rule("networking.k8s.io", &["*"], &["networkpolicies"], writes),
+            rule("policy.networking.k8s.io", &["*"], &["clusternetworkpolicies"], writes),
             rule("rbac.authorization.k8s.io", &["*"], &["roles", "rolebindings"], writes),
             rule("rbac.authorization.k8s.io", &["*"], &["clusterroles", "clusterrolebindings"], writes),
             rule("", &["v1"], &["namespaces"], &["DELETE"]),

@@ -95,7 +95,7 @@ pub const RESERVED_NAME: Description = Description {
 pub const OWN_OBJECT: Description = Description {
     id: "WL-602",
     title: "An object of Weightlock",
-    summary: "A definition of Weightlock's custom resources is deleted while its policies are in force, or a WeightIndex, a WeightIncident, a NetworkPolicy of an environment, the Lease of the controller or a Secret with the certificate of the webhook is written by someone else than the controller. Or somebody whom the administrators of the chart do not list changes what Weightlock runs with: the workloads, service accounts, Secrets, Services, roles and policies of its namespace, and its cluster roles. Policies whose parameters are gone refuse all that they match.",
+    summary: "A definition of Weightlock's custom resources is deleted while its policies are in force, or a WeightIndex, a WeightIncident, a NetworkPolicy of an environment, the Lease of the controller or a Secret with the certificate of the webhook is written by someone else than the controller. Or somebody whom the administrators of the chart do not list changes what Weightlock runs with: the workloads, service accounts, Secrets, Services, roles and policies of its namespace, its cluster roles, and the ClusterNetworkPolicies of environments. Policies whose parameters are gone refuse all that they match.",
     remedy: "To change what is protected, change WeightArtifacts and WeightEnvironments; to uninstall, delete the ValidatingAdmissionPolicyBindings of Weightlock first.",
     example: "kubectl delete crd weightindexes.weightlock.dev",
     rings: &[Ring::ApiServer],
