@@ -99,7 +99,7 @@ async fn written_and_put_back(client: &Client, name: &str) {
 async fn limits_are_kept(client: &Client, name: &str, environment: &Value) {
     let ports = |number: u16| -> Vec<Value> {
         (1..=number)
-            .map(|port| json!({"protocol": ["TCP", "UDP", "SCTP"][usize::from(port % 3)], "port": port}))
+            .map(|port| json!({"protocol": (["TCP", "UDP", "SCTP"][usize::from(port % 3)]), "port": port}))
             .collect()
     };
     let rule = |number: usize, side: &str, peer: Value, ports: Vec<Value>| json!({"name": format!("r{number}"), side: peer, "ports": ports});
