@@ -301,35 +301,82 @@ mod tests {
 
     use serde_json::json;
 
-    use super::*;
-    use crate::index::convert;
+    use super::{super::apply::ObjectId, *};
+    use crate::{
+        domain::network::{self, AdminTier, NetworkPlan},
+        index::convert,
+    };
+
+    /// An environment with these modes and one member namespace.
+    fn environment(admission: &str, network: &str) -> Environment {
+        let object = json!({"apiVersion": "weightlock.dev/v1alpha1", "kind": "WeightEnvironment", "metadata": {"name": "serving"},
+            "spec": {"purpose": "Inference", "members": [{"namespace": "llm", "serviceAccounts": ["*"]}],
+                "modes": {"admission": admission, "network": network, "verification": "Audit", "egress": "Audit"}}});
+        convert::environment(&serde_json::from_value(object).unwrap()).unwrap()
+    }
+
+    /// Status and reason of the conditions of these types.
+    fn found<const N: usize>(
+        environment: &Environment,
+        policies: &Policies,
+        no_room: &[String],
+        kinds: [&str; N],
+    ) -> [(&'static str, bool, String); N] {
+        let conditions = conditions(&Findings {
+            environment,
+            obstacles: &[],
+            accepted: &["llm"],
+            enforced: Some(&BTreeSet::from(["llm".to_string()])),
+            indexed: true,
+            no_room,
+            policies,
+            contests: vec![],
+            could: BTreeMap::new(),
+            refused: &[],
+            left: &[],
+        });
+        kinds.map(|kind| {
+            let found = conditions.iter().find(|condition| condition.kind == kind).unwrap();
+            (found.reason, found.holds(), found.message.clone())
+        })
+    }
 
     #[test]
     fn a_namespace_that_the_index_has_no_room_for_is_named_in_audit_too() {
         for admission in ["Enforce", "Audit"] {
-            let object = json!({"apiVersion": "weightlock.dev/v1alpha1", "kind": "WeightEnvironment", "metadata": {"name": "serving"},
-                "spec": {"purpose": "Inference", "members": [{"namespace": "llm", "serviceAccounts": ["*"]}],
-                    "modes": {"admission": admission, "network": "Audit", "verification": "Audit", "egress": "Audit"}}});
-            let environment = convert::environment(&serde_json::from_value(object).unwrap()).unwrap();
-            let (policies, no_room) = (Policies::default(), ["llm".to_string()]);
-            let conditions = conditions(&Findings {
-                environment: &environment,
-                obstacles: &[],
-                accepted: &["llm"],
-                enforced: Some(&BTreeSet::from(["llm".to_string()])),
-                indexed: false,
-                no_room: &no_room,
-                policies: &policies,
-                contests: vec![],
-                could: BTreeMap::new(),
-                refused: &[],
-                left: &[],
-            });
-            for kind in ["AdmissionEnforced", "Ready"] {
-                let found = conditions.iter().find(|condition| condition.kind == kind).unwrap();
-                assert_eq!((found.reason, found.holds()), (TOO_MANY, false), "{kind}");
-                assert!(found.message.contains("no weights are permitted in: llm. Remedy: "), "{}", found.message);
+            let environment = environment(admission, "Audit");
+            let found = found(&environment, &Policies::default(), &["llm".to_string()], ["AdmissionEnforced", "Ready"]);
+            for (reason, holds, message) in found {
+                assert_eq!((reason, holds), (TOO_MANY, false));
+                assert!(message.contains("no weights are permitted in: llm. Remedy: "), "{message}");
             }
+        }
+    }
+
+    #[test]
+    fn ready_does_not_wait_for_the_admin_tier() {
+        let environment = environment("Enforce", "Enforce");
+        let plan = NetworkPlan { namespaces: BTreeMap::from([("llm".into(), vec![])]), gaps: vec![] };
+        let tier = network::admin_tier(&plan);
+        let in_part = tier.clone().map(|tier| AdminTier { left_out: vec!["balancer".into()], ..tier });
+        let failed = || {
+            let object = ObjectId::new("ClusterNetworkPolicy", None, "weightlock-0-serving");
+            let error = Some(ReconcileError::NotOurs { object, manager: "helm".into() });
+            Written { error, ..Written::default() }
+        };
+        for (served, tier, written, expected) in [
+            (false, None, Written::default(), ("NotServed", false)),
+            (true, tier.clone(), Written::default(), ("Applied", true)),
+            (true, in_part, Written::default(), ("InPart", true)),
+            (true, None, Written::default(), ("NoNamespace", false)),
+            (true, tier, failed(), ("ForeignObject", false)),
+        ] {
+            let admin = Admin { served, tier, written };
+            let policies = Policies { plan: Some(plan.clone()), admin, ..Policies::default() };
+            let [(reason, holds, message), (ready, ..)] =
+                found(&environment, &policies, &[], ["AdminTierApplied", "Ready"]);
+            assert_eq!(((reason, holds), ready), (expected, "Ready"), "{message}");
+            assert_eq!(message.contains("balancer"), reason == "InPart", "{message}");
         }
     }
 }
