@@ -117,6 +117,12 @@ impl ReconcileError {
         }
     }
 
+    /// Whether the API server does not have something. Of an object without a namespace, which may be missing, that is its kind.
+    pub fn is_not_found(&self) -> bool {
+        let Self::Api { source, .. } = self else { return false };
+        matches!(source.as_ref(), kube::Error::Api(status) if status.code == 404)
+    }
+
     /// The object concerned.
     pub fn object(&self) -> &ObjectId {
         match self {

@@ -1,14 +1,14 @@
 //! The network policies of an environment: NetworkPolicies in its namespaces and, where the cluster has them,
 //! ClusterNetworkPolicies in the Admin tier, which no NetworkPolicy opens.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{Resource, api::DynamicObject};
 use serde::Serialize;
 
 use super::{
-    Context, Next,
+    CATCH_UP, Context, Next,
     apply::{Applied, ObjectId},
     error::ReconcileError,
     members::Members,
@@ -153,6 +153,11 @@ async fn write_admin(context: &Context, environment: &Environment, plan: &Networ
     }
     if let Err(error) = remove_admin(context, &environment.name, &admin.written.wanted).await {
         admin.written.fail(error);
+    }
+    if admin.written.error.as_ref().is_some_and(ReconcileError::is_not_found) {
+        // The kind is gone, and its watch has not noticed yet.
+        let written = Written { next: Some(Instant::now() + CATCH_UP), ..Written::default() };
+        return Admin { written, ..Admin::default() };
     }
     admin
 }
