@@ -1,14 +1,18 @@
 //! The network policies of an environment: NetworkPolicies in its namespaces and, where the cluster has them,
 //! ClusterNetworkPolicies in the Admin tier, which no NetworkPolicy opens.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::{Resource, api::DynamicObject};
 use serde::Serialize;
 
 use super::{
-    CATCH_UP, Context, Next,
+    Context, Next,
     apply::{Applied, ObjectId},
     error::ReconcileError,
     members::Members,
@@ -21,6 +25,9 @@ use crate::{
     },
     render::{self, cluster_network_policy::ClusterNetworkPolicy},
 };
+
+/// In which time a watch notices that its kind is gone.
+const NOTICED: Duration = Duration::from_secs(3);
 
 /// What came of the network policies.
 #[derive(Debug, Default)]
@@ -156,7 +163,7 @@ async fn write_admin(context: &Context, environment: &Environment, plan: &Networ
     }
     if admin.written.error.as_ref().is_some_and(ReconcileError::is_not_found) {
         // The kind is gone, and its watch has not noticed yet.
-        let written = Written { next: Some(Instant::now() + CATCH_UP), ..Written::default() };
+        let written = Written { next: Some(Instant::now() + NOTICED), ..Written::default() };
         return Admin { written, ..Admin::default() };
     }
     admin
