@@ -329,6 +329,7 @@ async fn uninstall_leaves_nothing_that_blocks() {
                 "mutatingwebhookconfigurations",
                 "validatingadmissionpolicies",
                 "validatingadmissionpolicybindings",
+                "clusternetworkpolicies",
             ] {
                 let left = kubectl(&["get", kind, "-o", "name"]).await.success();
                 assert!(!left.contains("weightlock"), "left behind: {left}");
