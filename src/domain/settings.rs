@@ -37,6 +37,8 @@ pub struct Settings {
     pub node_agents: BTreeSet<NodeAgent>,
     /// Whether the kubelet itself ends a pod whose weights changed.
     pub restart_all_containers: RestartAllContainers,
+    /// Whether environments get policies in the Admin tier.
+    pub admin_tier: AdminTierUse,
     /// Who may change Weightlock's own namespace; nobody listed: whom the cluster's RBAC lets.
     pub administrators: Administrators,
     /// Namespace that Weightlock runs in.
@@ -132,6 +134,7 @@ impl Default for Settings {
             node_access: Mode::Audit,
             node_agents: BTreeSet::new(),
             restart_all_containers: RestartAllContainers::Auto,
+            admin_tier: AdminTierUse::Auto,
             administrators: Administrators::default(),
             own_namespace: "weightlock-system".into(),
         }
@@ -156,6 +159,18 @@ pub enum RestartAllContainers {
     /// Where every node of the cluster declares that it can. A pod with the rule is placed on no other node.
     #[default]
     Auto,
+    /// Nowhere.
+    Never,
+}
+
+/// Whether environments get ClusterNetworkPolicies in the Admin tier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AdminTierUse {
+    /// Where the cluster has them, and no network plugin that may refuse what is declared because of them.
+    #[default]
+    Auto,
+    /// Wherever the cluster has them.
+    Always,
     /// Nowhere.
     Never,
 }

@@ -8,7 +8,7 @@ use compact_str::CompactString;
 use super::backend::BackendKey;
 use super::packed::PackedPod;
 use super::registered::Registered;
-pub use super::settings::{Administrators, GpuPodsOutside, NodeAgent, RestartAllContainers, Settings};
+pub use super::settings::{AdminTierUse, Administrators, GpuPodsOutside, NodeAgent, RestartAllContainers, Settings};
 use crate::api::{Mode, Modes, VolumeRules};
 
 /// A snapshot of all that the rules look at. [`crate::index`] folds watches into it; the CLI fills it from a cluster or from files.

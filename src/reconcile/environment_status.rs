@@ -7,7 +7,7 @@ use super::{
     conditions::Wanted,
     error::ReconcileError,
     members::{Obstacle, name_some},
-    network::{Admin, Policies, Written},
+    network::{Admin, Policies, Used, Written},
     repair::Contest,
 };
 use crate::{
@@ -153,7 +153,7 @@ fn put_back_later(kind: &'static str, written: &Written) -> Option<Wanted> {
 /// Nothing waits for it: NetworkPolicies hold by themselves, and most clusters have no such tier.
 fn admin_tier(findings: &Findings<'_>) -> Wanted {
     const KIND: &str = "AdminTierApplied";
-    let Admin { served, tier, written } = &findings.policies.admin;
+    let Admin { used, tier, written } = &findings.policies.admin;
     if let Some(error) = &written.error {
         return failed(KIND, error);
     }
@@ -163,12 +163,24 @@ fn admin_tier(findings: &Findings<'_>) -> Wanted {
     if findings.policies.plan.is_none() {
         return Wanted::no(KIND, "CannotPlan", "There is no plan; see NetworkPoliciesApplied.");
     }
-    if !served {
-        return Wanted::no(
-            KIND,
+    const OPENS: &str =
+        "a NetworkPolicy that gets past admission opens what it allows, until it is deleted; see NetworkContained";
+    let unused = match used {
+        Used::Yes => None,
+        Used::NotServed => Some((
             "NotServed",
-            "This cluster has no ClusterNetworkPolicies (policy.networking.k8s.io/v1alpha2), or the controller may not read them: a NetworkPolicy that gets past admission opens what it allows, until it is deleted; see NetworkContained. Remedy: a network plugin that enforces ClusterNetworkPolicies, and their definition.",
-        );
+            "This cluster has no ClusterNetworkPolicies (policy.networking.k8s.io/v1alpha2), or the controller may not read them",
+            "a network plugin that enforces ClusterNetworkPolicies, and their definition",
+        )),
+        Used::Cilium => Some((
+            "CiliumMayRefuse",
+            "The network plugin is Cilium, of which versions up to 1.20.2 at least may refuse what is declared where it is passed on",
+            "see docs/network-policies.md, and set adminTier: Always in the chart with a version that does not",
+        )),
+        Used::Never => Some(("Never", "The chart says adminTier: Never", "set Auto or Always")),
+    };
+    if let Some((reason, fact, remedy)) = unused {
+        return Wanted::no(KIND, reason, format!("{fact}: {OPENS}. Remedy: {remedy}."));
     }
     if let Some(contested) = put_back_later(KIND, written) {
         return contested;
@@ -364,14 +376,16 @@ mod tests {
             let error = Some(ReconcileError::NotOurs { object, manager: "helm".into() });
             Written { error, ..Written::default() }
         };
-        for (served, tier, written, expected) in [
-            (false, None, Written::default(), ("NotServed", false)),
-            (true, tier.clone(), Written::default(), ("Applied", true)),
-            (true, in_part, Written::default(), ("InPart", true)),
-            (true, None, Written::default(), ("NoNamespace", false)),
-            (true, tier, failed(), ("ForeignObject", false)),
+        for (used, tier, written, expected) in [
+            (Used::NotServed, None, Written::default(), ("NotServed", false)),
+            (Used::Cilium, None, Written::default(), ("CiliumMayRefuse", false)),
+            (Used::Never, None, Written::default(), ("Never", false)),
+            (Used::Yes, tier.clone(), Written::default(), ("Applied", true)),
+            (Used::Yes, in_part, Written::default(), ("InPart", true)),
+            (Used::Yes, None, Written::default(), ("NoNamespace", false)),
+            (Used::Yes, tier, failed(), ("ForeignObject", false)),
         ] {
-            let admin = Admin { served, tier, written };
+            let admin = Admin { used, tier, written };
             let policies = Policies { plan: Some(plan.clone()), admin, ..Policies::default() };
             let [(reason, holds, message), (ready, ..)] =
                 found(&environment, &policies, &[], ["AdminTierApplied", "Ready"]);

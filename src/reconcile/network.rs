@@ -21,7 +21,7 @@ use super::{
 use crate::{
     domain::{
         network::{self, AdminTier, NetworkPlan, admin_tier},
-        world::Environment,
+        world::{AdminTierUse, Environment},
     },
     render::{self, cluster_network_policy::ClusterNetworkPolicy},
 };
@@ -45,12 +45,29 @@ pub(super) struct Policies {
 /// What came of the Admin tier.
 #[derive(Debug, Default)]
 pub(super) struct Admin {
-    /// Whether the cluster has ClusterNetworkPolicies.
-    pub served: bool,
+    /// Whether there is one.
+    pub used: Used,
     /// The tier that is wanted; `None` if none is.
     pub tier: Option<AdminTier>,
     /// What came of its policies.
     pub written: Written,
+}
+
+/// Whether the Admin tier is used here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Used {
+    /// The cluster has no ClusterNetworkPolicies.
+    #[default]
+    NotServed,
+    /// The installation says so.
+    Never,
+    /// The network plugin is Cilium, and the installation does not say that it may be used even so.
+    ///
+    /// Up to 1.20.2 it sorts what a new pod changes in its tables by the difference of two tiers, which are unsigned numbers of
+    /// eight bits. So the permission of a NetworkPolicy may arrive before the `Pass` that it needs against our denial, and is dropped.
+    Cilium,
+    /// It is.
+    Yes,
 }
 
 /// What came of writing objects.
@@ -151,7 +168,13 @@ pub(super) async fn remove(context: &Context, environment: &str) -> Result<(), R
 
 async fn write_admin(context: &Context, environment: &Environment, plan: &NetworkPlan) -> Admin {
     let Some(live) = context.observed.admin_tier.served() else { return Admin::default() };
-    let mut admin = Admin { served: true, tier: admin_tier(plan), written: Written::default() };
+    let used = match context.world.settings.admin_tier {
+        AdminTierUse::Never => Used::Never,
+        AdminTierUse::Auto if context.observed.cilium.served().is_some() => Used::Cilium,
+        AdminTierUse::Auto | AdminTierUse::Always => Used::Yes,
+    };
+    let tier = (used == Used::Yes).then(|| admin_tier(plan)).flatten();
+    let mut admin = Admin { used, tier, written: Written::default() };
     let tier = admin.tier.iter();
     let policies = tier.flat_map(|tier| render::cluster_network_policy::policies(&environment.name, tier));
     // The last first: what is denied stands there, and is not to be missing while it moves from one to the next.

@@ -29,7 +29,7 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client, Resource,
     api::{ApiResource, DynamicObject},
-    core::PartialObjectMeta,
+    core::{GroupVersionKind, PartialObjectMeta},
     runtime::{
         reflector::{Lookup, ObjectRef, Store, store::Writer as StoreWriter},
         watcher::{self, watcher},
@@ -71,6 +71,8 @@ pub struct Observed {
     pub reports: Optional,
     /// ClusterNetworkPolicies of ours.
     pub admin_tier: Optional,
+    /// None: it only tells whether Cilium is there.
+    pub cilium: Optional,
     /// Of these the metadata alone: their content may be large.
     manifests: Store<PartialObjectMeta<WeightManifest>>,
     manifest_maps: Store<PartialObjectMeta<ConfigMap>>,
@@ -129,6 +131,7 @@ impl Observed {
             objects
         };
         let (reports, admin_tier) = (optional(erase::<ClusterReport>()), optional(erase::<ClusterNetworkPolicy>()));
+        let cilium = optional(ApiResource::from_gvk(&GroupVersionKind::gvk("cilium.io", "v2", "CiliumNode")));
         let (artifacts, manifests, manifest_maps) =
             (StoreWriter::default(), StoreWriter::default(), StoreWriter::default());
         let (artifact_store, manifest_store, map_store) =
@@ -160,6 +163,7 @@ impl Observed {
             webhooks,
             reports,
             admin_tier,
+            cilium,
             manifests: manifest_store,
             manifest_maps: map_store,
             ring,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use clap::{Args, ValueEnum};
 
 use crate::api::Mode;
-use crate::domain::world::{Administrators, GpuPodsOutside, NodeAgent, RestartAllContainers, Settings};
+use crate::domain::world::{AdminTierUse, Administrators, GpuPodsOutside, NodeAgent, RestartAllContainers, Settings};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -70,6 +70,9 @@ pub struct InstallationArgs {
     /// Whether the kubelet itself ends a pod whose weights changed.
     #[arg(long, env = "WEIGHTLOCK_RESTART_ALL_CONTAINERS", value_enum, default_value = "Auto", ignore_case = true)]
     pub restart_all_containers: RestartRule,
+    /// Whether environments get policies in the Admin tier.
+    #[arg(long, env = "WEIGHTLOCK_ADMIN_TIER", value_enum, default_value = "Auto", ignore_case = true)]
+    pub admin_tier: TierRule,
     /// A user who may change Weightlock's own namespace, as the API server names them. May be repeated.
     #[arg(long = "administrator-user")]
     pub administrator_users: Vec<String>,
@@ -113,6 +116,18 @@ pub enum RestartRule {
     Never,
 }
 
+/// Whether environments get policies in the Admin tier of the cluster's network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum TierRule {
+    /// Where the cluster has it, but for Cilium.
+    Auto,
+    /// Wherever the cluster has it.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
 impl InstallationArgs {
     /// The settings that the rules look at.
     pub fn settings(&self) -> Settings {
@@ -133,6 +148,11 @@ impl InstallationArgs {
             restart_all_containers: match self.restart_all_containers {
                 RestartRule::Auto => RestartAllContainers::Auto,
                 RestartRule::Never => RestartAllContainers::Never,
+            },
+            admin_tier: match self.admin_tier {
+                TierRule::Auto => AdminTierUse::Auto,
+                TierRule::Always => AdminTierUse::Always,
+                TierRule::Never => AdminTierUse::Never,
             },
             administrators: Administrators {
                 users: self.administrator_users.iter().cloned().collect(),

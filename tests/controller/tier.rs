@@ -11,14 +11,26 @@ const KIND: &str = "AdminTierApplied";
 
 /// The definition of ClusterNetworkPolicy, of the version that the cluster of `e2e/cluster` has.
 fn definition() -> Value {
+    shipped(
+        "sigs.k8s.io/network-policy-api",
+        "config/crd/standard/policy.networking.k8s.io_clusternetworkpolicies.yaml",
+    )
+}
+
+/// A definition by which Cilium is recognised.
+fn cilium() -> Value {
+    shipped("github.com/cilium/cilium", "pkg/k8s/apis/cilium.io/client/crds/v2/ciliumnodes.yaml")
+}
+
+/// A file of a module that the cluster of `e2e/cluster` is made of.
+fn shipped(name: &str, file: &str) -> Value {
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/cluster/modules/cilium");
     let output = std::process::Command::new("go")
-        .args(["mod", "download", "-json", "sigs.k8s.io/network-policy-api"])
+        .args(["mod", "download", "-json", name])
         .current_dir(module)
         .output()
         .unwrap();
     let found: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-    let file = "config/crd/standard/policy.networking.k8s.io_clusternetworkpolicies.yaml";
     let text = std::fs::read_to_string(Path::new(found["Dir"].as_str().unwrap()).join(file)).unwrap();
     let mut definition: Value = serde_saphyr::from_str(&text).unwrap();
     definition.as_object_mut().unwrap().remove("status");
@@ -43,9 +55,11 @@ async fn gone(client: &Client, what: &Value) {
 async fn the_admin_tier_is_written_where_it_is_served_and_told_where_it_is_not() {
     let _alone = ALONE.write().await;
     let (client, _) = controller().await;
-    if get(&client, &definition()).await.is_object() {
-        delete(&client, &definition()).await; // an earlier run was stopped
-        gone(&client, &definition()).await;
+    for definition in [definition(), cilium()] {
+        if get(&client, &definition).await.is_object() {
+            delete(&client, &definition).await; // an earlier run was stopped
+            gone(&client, &definition).await;
+        }
     }
     let name = unique("tier");
     let environment = ready_environment(&client, &name).await;
@@ -69,9 +83,23 @@ async fn the_admin_tier_is_written_where_it_is_served_and_told_where_it_is_not()
 
     let later = ready_environment(&client, &unique("tier")).await;
     wait_for(&client, &later, KIND, "True", "Applied").await;
+    not_with_cilium(&client, &later).await;
     delete(&client, &definition()).await;
     wait_for(&client, &later, KIND, "False", "NotServed").await;
     wait_for(&client, &later, "Ready", "True", "Ready").await;
+}
+
+/// Unless the installation says so: it may refuse what is declared.
+async fn not_with_cilium(client: &Client, environment: &Value) {
+    let policy = tier(0, environment["metadata"]["name"].as_str().unwrap());
+    apply(client, &cilium()).await;
+    let message = wait_for(client, environment, KIND, "False", "CiliumMayRefuse").await;
+    assert!(message.contains("set adminTier: Always"), "{message}");
+    gone(client, &policy).await;
+    wait_for(client, environment, "Ready", "True", "Ready").await;
+    delete(client, &cilium()).await;
+    wait_for(client, environment, KIND, "True", "Applied").await;
+    assert!(get(client, &policy).await.is_object());
 }
 
 async fn written_and_put_back(client: &Client, name: &str) {

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 use weightlock::domain::admission::{decide, denial_text, foretell, shape};
-use weightlock::domain::world::{GpuPodsOutside, RestartAllContainers, Settings};
+use weightlock::domain::world::{AdminTierUse, GpuPodsOutside, RestartAllContainers, Settings};
 use weightlock::domain::{Decision, Operation, PackedPod, Request, Rule, User, World};
 use weightlock::index::from_objects;
 use weightlock::webhook::review::Review;
@@ -40,6 +40,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         node_access: weightlock::api::Mode::Enforce,
         node_agents: ["research/agent".parse().unwrap()].into(),
         restart_all_containers: RestartAllContainers::Auto,
+        admin_tier: AdminTierUse::Auto,
         ..Settings::default()
     };
     let mut world = from_objects(objects, settings).unwrap();

@@ -37,6 +37,7 @@ app.kubernetes.io/component: {{ .component }}
 - {{ printf "--administrator-group=%s" . | quote }}
 {{- end }}
 - --restart-all-containers={{ .Values.restartAllContainers }}
+- --admin-tier={{ .Values.adminTier }}
 {{- range .Values.gpuResources }}
 - --gpu-resource={{ . }}
 {{- end }}

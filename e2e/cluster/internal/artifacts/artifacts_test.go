@@ -282,3 +282,15 @@ func TestOnlyDefinitionsAreCopied(t *testing.T) {
 		t.Errorf("an empty directory: got %v", err)
 	}
 }
+
+func TestAMendIsForOneLineThatIsThere(t *testing.T) {
+	m := mend{file: "f.go", old: "a - b", new: "b - a"}
+	if text, err := m.apply([]byte("x\na - b\n")); err != nil || string(text) != "x\nb - a\n" {
+		t.Errorf("got %q, %v", text, err)
+	}
+	for _, text := range []string{"", "b - a", "a - b a - b"} {
+		if _, err := m.apply([]byte(text)); err == nil || !strings.Contains(err.Error(), "mended upstream") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}

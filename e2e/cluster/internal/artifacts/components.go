@@ -55,6 +55,8 @@ func setComponents(b *builder) []*component {
 		return goProgram{name: name, dest: dest, module: "modules/cilium", pkg: ciliumModule + "/" + pkg,
 			tags: "osusergo", estimate: estimate}
 	}
+	agent := cilium("cilium-agent", binDir, "daemon", 240*time.Second)
+	agent.mends = ciliumMends
 	runc := kubernetes("runc", binDir, "github.com/opencontainers/runc", 25*time.Second)
 	runc.cgo, runc.tags = true, "seccomp"
 	programs := []goProgram{
@@ -70,7 +72,7 @@ func setComponents(b *builder) []*component {
 		kubernetes("loopback", cniDir, cniPlugins+"/main/loopback", 5*time.Second),
 		kubernetes("portmap", cniDir, cniPlugins+"/meta/portmap", 5*time.Second),
 		cilium("cilium-cni", cniDir, "plugins/cilium-cni", 30*time.Second),
-		cilium("cilium-agent", binDir, "daemon", 240*time.Second),
+		agent,
 		kubernetes("agnhost", binDir, "k8s.io/kubernetes/test/images/agnhost", 30*time.Second),
 		kubernetes("helm", binDir, "helm.sh/helm/v4/cmd/helm", 40*time.Second),
 		{name: "pause", dest: binDir, pkg: "./pause", estimate: 5 * time.Second},
@@ -101,11 +103,12 @@ type goProgram struct {
 	ldflags    string // besides -s -w
 	tags       string
 	cgo, test  bool
+	mends      []mend // of the module that pkg belongs to, ciliumModule
 	estimate   time.Duration
 }
 
 // args are the arguments of `go`; the output goes to out.
-func (p goProgram) args(out string) []string {
+func (p goProgram) args(out string, more ...string) []string {
 	args := []string{"go", "build"}
 	if p.test {
 		// Vet would look at every dependency, which takes longer than to compile them.
@@ -113,6 +116,7 @@ func (p goProgram) args(out string) []string {
 	}
 	// Without -buildvcs=false the commit of this repository would become part of every program.
 	args = append(args, "-mod=readonly", "-trimpath", "-buildvcs=false")
+	args = append(args, more...)
 	if p.tags != "" {
 		args = append(args, "-tags="+p.tags)
 	}
@@ -134,6 +138,9 @@ func (p goProgram) component(b *builder) *component {
 			k.add(b.goVersion)
 			k.add(p.env()...)
 			k.add(p.args("")...)
+			for _, m := range p.mends {
+				k.add(m.file, m.old, m.new)
+			}
 			if err := k.addFile("go.mod", filepath.Join(dir, "go.mod")); err != nil {
 				return err
 			}
@@ -146,7 +153,19 @@ func (p goProgram) component(b *builder) *component {
 			return nil
 		},
 		make: func(out string) error {
-			return b.run(p.name, dir, p.env(), p.args(filepath.Join(out, p.name)))
+			if len(p.mends) == 0 {
+				return b.run(p.name, dir, p.env(), p.args(filepath.Join(out, p.name)))
+			}
+			tmp, err := os.MkdirTemp(b.cache, ".mended-"+p.name+"-")
+			if err != nil {
+				return err
+			}
+			defer os.RemoveAll(tmp)
+			replaced, err := b.mended(dir, ciliumModule, p.mends, tmp)
+			if err != nil {
+				return err
+			}
+			return b.run(p.name, dir, p.env(), p.args(filepath.Join(out, p.name), replaced...))
 		},
 	}
 }
