@@ -25,11 +25,8 @@ fn cilium() -> Value {
 /// A file of a module that the cluster of `e2e/cluster` is made of.
 fn shipped(name: &str, file: &str) -> Value {
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/cluster/modules/cilium");
-    let output = std::process::Command::new("go")
-        .args(["mod", "download", "-json", name])
-        .current_dir(module)
-        .output()
-        .unwrap();
+    let output =
+        std::process::Command::new("go").args(["mod", "download", "-json", name]).current_dir(module).output().unwrap();
     let found: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     let text = std::fs::read_to_string(Path::new(found["Dir"].as_str().unwrap()).join(file)).unwrap();
     let mut definition: Value = serde_saphyr::from_str(&text).unwrap();
