@@ -10,12 +10,14 @@ mod foreign;
 #[cfg(test)]
 mod foreign_tests;
 mod opening;
+mod reach;
 
 use std::collections::BTreeMap;
 
 pub use admin::{AdminTier, Decision, PlannedPods, TierPeer, Verdict, admin_tier};
 pub use foreign::{Kind, POLICIES, excess};
 pub use opening::Excess;
+pub use reach::{Declaration, Destination, End, Reach, Side, reach};
 
 use super::{World, lookup::Membership, world::Environment};
 use crate::api::{Dns, Mode, Peer, Port, Protocol};
