@@ -15,6 +15,7 @@ use super::server::Server;
 use super::statistics::{Durations, median};
 
 const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1";
+const BINDINGS: &str = "validatingadmissionpolicybindings";
 /// The API server takes policies over once a second, whatever the probes say.
 const SETTLE: Duration = Duration::from_millis(1500);
 
@@ -26,7 +27,7 @@ const STATES: [State; 3] = [State::With, State::Without, State::Idle];
 enum State {
     /// Nothing of ours.
     Without,
-    /// A webhook that does nothing, asked for the same pods as often as ours.
+    /// A webhook that does nothing, asked for the same pods as often as ours, and one policy that does nothing.
     Idle,
     /// All that Weightlock has written.
     With,
@@ -41,19 +42,19 @@ struct Configurations {
 impl Configurations {
     async fn read(server: &Server) -> Result<Self> {
         let (mut ours, mut idle) = (Vec::new(), Vec::new());
-        for kind in
-            ["validatingadmissionpolicybindings", "mutatingwebhookconfigurations", "validatingwebhookconfigurations"]
-        {
+        for kind in [BINDINGS, "mutatingwebhookconfigurations", "validatingwebhookconfigurations"] {
             let path = format!("{REGISTRATION}/{kind}");
             let list = server.get(&format!("{path}?labelSelector=app.kubernetes.io/managed-by=weightlock")).await?;
             for item in list["items"].as_array().into_iter().flatten() {
                 let mut object = item.clone();
                 object["metadata"] = json!({"name": item["metadata"]["name"], "labels": item["metadata"]["labels"]});
-                idle.extend(idling(&object).map(|object| (path.clone(), object)));
+                idle.extend(idle::configuration(&object).map(|object| (path.clone(), object)));
                 ours.push((path.clone(), object));
             }
         }
         ensure!(ours.len() > 3 && idle.len() == 2, "Weightlock has written no configurations");
+        let kinds = ["validatingadmissionpolicies", BINDINGS].map(|kind| format!("{REGISTRATION}/{kind}"));
+        idle.extend(kinds.into_iter().zip(idle::policy(UNRELATED)));
         Ok(Self { ours, idle })
     }
 
@@ -77,18 +78,6 @@ impl Configurations {
     }
 }
 
-/// One of our configurations of webhooks with nothing but what is asked when a pod is made, and with the webhook that does nothing.
-fn idling(configuration: &Value) -> Option<Value> {
-    let mut idling = configuration.clone();
-    let webhooks = idling.get_mut("webhooks")?.as_array_mut()?;
-    webhooks.retain(|webhook| webhook["name"] == "inject.weightlock.dev" || webhook["name"] == "pods.weightlock.dev");
-    for webhook in webhooks {
-        webhook["clientConfig"]["service"]["port"] = idle::SERVICE_PORT.into();
-    }
-    idling["metadata"]["name"] = "idle".into();
-    Some(idling)
-}
-
 /// A pod and where it is created, for pretence.
 struct Arm {
     path: String,
@@ -110,6 +99,8 @@ struct Arms {
     unrelated: Arm,
     /// Refused by the webhook, and by a policy.
     refused: [Arm; 2],
+    /// Refused by the policy that else does nothing.
+    idle: Arm,
 }
 
 impl Arms {
@@ -118,10 +109,13 @@ impl Arms {
         let mut elsewhere = ordinary("elsewhere", "any");
         elsewhere["spec"]["volumes"][1] =
             json!({"name": "data", "nfs": {"server": "nas-7.example.com", "path": "/models/m7/v1"}});
+        let mut idle = ordinary("idle", "any");
+        idle["spec"]["nodeName"] = idle::NODE.into();
         Self {
             inside: Arm::new(&namespace, &model_server("measured", &claim)),
             unrelated: Arm::new(UNRELATED, &ordinary("measured", "data")),
             refused: [Arm::new(&serving(1, 0), &model_server("refused", "nowhere")), Arm::new(UNRELATED, &elsewhere)],
+            idle: Arm::new(UNRELATED, &idle),
         }
     }
 
@@ -129,11 +123,12 @@ impl Arms {
     async fn in_force(&self, server: &Server, state: State, idle: &Calls) -> Result<()> {
         let before = idle.count();
         let mut found = Vec::new();
-        for arm in [&self.inside, &self.unrelated].into_iter().chain(&self.refused) {
+        for arm in [&self.inside, &self.unrelated].into_iter().chain(&self.refused).chain([&self.idle]) {
             found.push(arm.status(server).await?);
         }
-        let refused = if state == State::With { 403 } else { 201 };
-        ensure!(found == [201, 201, refused, refused], "{found:?}");
+        let if_refused = |by: State| if state == by { 403 } else { 201 };
+        let refused = if_refused(State::With);
+        ensure!(found == [201, 201, refused, refused, if_refused(State::Idle)], "{found:?}");
         let asked = idle.count() - before;
         // For the two pods that are in environments.
         ensure!(asked == if state == State::Idle { 4 } else { 0 }, "the idle webhook was asked {asked} times");
@@ -218,43 +213,64 @@ pub async fn measure(
     let after = processes.webhook_requests().await?;
     report.calls(unrelated, between - before, (after - between) / f64::from(inside));
 
+    let mut halves = Vec::new();
     let durations = || anyhow::Ok([Durations::new()?, Durations::new()?]);
     let mut all = [durations()?, durations()?, durations()?];
-    let mut differences = [Vec::new(), Vec::new()];
-    let mut processor = [Vec::new(), Vec::new()];
-    let mut idling = Vec::new();
     let mut at = State::With;
     for round in 0..arguments.pairs {
-        let mut medians = [[0.0; 2]; 3];
-        let mut busy = [[0.0; 2]; 3];
+        let mut found = [Half::default(); 3];
         for turn in 0..STATES.len() {
             let state = STATES[(round + turn) % STATES.len()];
             if state != at {
                 arms.switch(server, &configurations, (at, state), &idle).await?;
                 at = state;
             }
-            medians[state as usize] = half(server, &arms, arguments.requests, &mut all[state as usize]).await?;
-            busy[state as usize] = time_on_processor(arguments, server, &arms).await?;
+            found[state as usize] = Half {
+                median: half(server, &arms, arguments.requests, &mut all[state as usize]).await?,
+                busy: time_on_processor(arguments, server, &arms).await?,
+            };
         }
-        let [without, idle, with] = [State::Without, State::Idle, State::With].map(|state| state as usize);
-        for arm in [0, 1] {
-            differences[arm].push(medians[with][arm] - medians[without][arm]);
-            processor[arm].push(busy[with][arm] - busy[without][arm]);
-        }
-        idling.push(medians[idle][0] - medians[without][0]);
+        halves.push(found);
+        let added = |state, arm| added(&halves[round..], state, arm, |half| half.median)[0];
         eprintln!(
-            "load: round {round}: inside {:+.2} ms (of a webhook that does nothing {:+.2}), unrelated {:+.3} ms",
-            differences[0][round], idling[round], differences[1][round]
+            "load: round {round}: inside {:+.2} ms (of a webhook that does nothing {:+.2}), unrelated {:+.3} ms (of a policy that does nothing {:+.3})",
+            added(State::With, INSIDE),
+            added(State::Idle, INSIDE),
+            added(State::With, OUTSIDE),
+            added(State::Idle, OUTSIDE)
         );
     }
     if at != State::With {
         arms.switch(server, &configurations, (at, State::With), &idle).await?;
     }
-    let [without, idle, with] = &all;
-    report.admission("pod of an environment", 2.0, &with[0], &without[0], &differences[0]);
-    report.idle("of a webhook that does nothing", &idle[0], &idling, &differences[0]);
-    report.admission("unrelated pod", 0.2, &with[1], &without[1], &differences[1]);
-    report.processor("pod of an environment", &processor[0]);
-    report.processor("unrelated pod", &processor[1]);
+    for (arm, what, doing_nothing, target) in [
+        (INSIDE, "pod of an environment", "of a webhook that does nothing", 2.0),
+        (OUTSIDE, "unrelated pod", "of a policy that does nothing", 0.2),
+    ] {
+        let of = |state: State| &all[state as usize][arm];
+        let median = |state| added(&halves, state, arm, |half| half.median);
+        let busy = |state| added(&halves, state, arm, |half| half.busy);
+        report.admission(what, target, of(State::With), of(State::Without), &median(State::With));
+        report.idle(doing_nothing, of(State::Idle), &median(State::Idle), &median(State::With));
+        report.processor(what, &busy(State::With));
+        report.processor(doing_nothing, &busy(State::Idle));
+    }
     Ok(())
+}
+
+/// Places of the two arms in what is measured of both.
+const INSIDE: usize = 0;
+const OUTSIDE: usize = 1;
+
+/// What was found in one state in one round, in milliseconds for each request.
+#[derive(Clone, Copy, Default)]
+struct Half {
+    median: [f64; 2],
+    busy: [f64; 2],
+}
+
+/// What a state takes more than there is without us, round by round.
+fn added(rounds: &[[Half; 3]], state: State, arm: usize, figure: fn(&Half) -> [f64; 2]) -> Vec<f64> {
+    let of = |round: &[Half; 3], state: State| figure(&round[state as usize])[arm];
+    rounds.iter().map(|round| of(round, state) - of(round, State::Without)).collect()
 }

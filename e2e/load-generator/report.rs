@@ -114,7 +114,7 @@ impl Report {
         }
     }
 
-    /// What asking a webhook costs at all, beside what ours adds to pods of environments.
+    /// What asking costs at all, beside what ours adds.
     pub fn idle(&mut self, what: &str, durations: &Durations, idling: &[f64], ours: &[f64]) {
         const SECTION: &str = "Admission end to end, dry-run creation";
         self.line(SECTION, format!("{what:<32} {}", quantiles(durations, 1e3, "ms")));
@@ -127,7 +127,7 @@ impl Report {
     /// What the API server needs more for each request, in milliseconds on a processor.
     pub fn processor(&mut self, what: &str, differences: &[f64]) {
         if let Some(Interval { low, median, high }) = median_interval(differences) {
-            let text = format!("{what:<22} difference {median:.2} ms, 95 %: {low:.2} to {high:.2} ms");
+            let text = format!("{what:<32} difference {median:.3} ms, 95 %: {low:.3} to {high:.3} ms");
             self.line("Time of the API server on a processor, each request", text);
         }
     }
