@@ -13,6 +13,7 @@ mod harness;
 mod locations;
 mod network;
 mod placement;
+mod reach;
 mod reasons;
 mod running;
 mod shapes;

@@ -17,6 +17,7 @@ pub mod impact;
 pub mod judge;
 pub mod keys;
 pub mod manifests;
+pub mod reach;
 pub mod register;
 pub mod register_job;
 pub mod seal;
@@ -51,6 +52,8 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Say who could reach the weights of environments past admission, by what RBAC grants.
     Access(access::AccessArgs),
+    /// Say whether one end may connect to another, and which rule declares it. Exit code: 0 declared, 1 not, 2 error.
+    Reach(reach::ReachArgs),
     /// Explain a rule, or list all of them.
     Explain {
         /// The rule, such as WL-101.
@@ -94,6 +97,7 @@ pub async fn run(cli: &Cli, console: &mut Console<'_>) -> Result<u8, CliError> {
         Command::Impact(args) => impact::run(args, &cli.connection, console.out).await.map(refused),
         Command::Audit(args) => audit::run(args, &cli.connection, console.out).await.map(refused),
         Command::Access(args) => access::run(args, &cli.connection, console.out).await.map(|()| 0),
+        Command::Reach(args) => reach::run(args, &cli.connection, console.out).await.map(refused),
         Command::Explain { rule } => {
             console.out.write_all(explain::explain(rule.as_deref())?.as_bytes())?;
             Ok(0)
