@@ -20,6 +20,12 @@ pub struct Arguments {
     /// Changes whose way to the index is timed.
     #[arg(long, default_value_t = 500)]
     pub changes: usize,
+    /// Instead of all that, how fast a thousand namespaces get their policies, and what is written after that.
+    #[arg(long)]
+    pub convergence: bool,
+    /// Audit log of the API server; needed for that.
+    #[arg(long, required_if_eq("convergence", "true"))]
+    pub audit_log: Option<PathBuf>,
     /// The program `weightlock`.
     #[arg(long)]
     pub weightlock: PathBuf,

@@ -5,6 +5,7 @@
 
 mod admission;
 mod arguments;
+mod convergence;
 mod decision;
 mod freshness;
 mod idle;
@@ -42,9 +43,12 @@ fn main() -> Result<()> {
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {
-    let plan = Plan::new(arguments.scale);
     let server = Server::connect(&arguments.kubeconfig).await?;
-    let mut report = Report::new(&plan);
+    if arguments.convergence {
+        return convergence::measure(arguments, &server).await;
+    }
+    let plan = Plan::new(arguments.scale);
+    let mut report = Report::new(plan.scale());
 
     step("definitions and namespaces");
     server.prepare(&plan, &arguments.address).await?;

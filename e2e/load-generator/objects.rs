@@ -35,6 +35,14 @@ impl Plan {
         }
     }
 
+    /// For the report.
+    pub fn scale(&self) -> String {
+        format!(
+            "{} artifacts, {} volumes and claims, {} pods, {} environments with two namespaces each, {} other namespaces",
+            self.artifacts, self.volumes, self.pods, self.environments, self.teams
+        )
+    }
+
     /// What is created in bulk.
     pub fn bulk(&self) -> Vec<Bulk<impl Fn(usize) -> (String, Value) + Copy>> {
         #[derive(Clone, Copy)]

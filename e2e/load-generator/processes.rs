@@ -118,18 +118,26 @@ impl Processes {
     /// Waits until the last artifact has a status, the policies are bound, and nothing is written any more. Says how long that
     /// took.
     pub async fn controller_settled(&self, server: &Server, plan: &Plan) -> Result<Duration> {
-        let started = Instant::now();
         let last = format!("/apis/weightlock.dev/v1alpha1/weightartifacts/model-{}", plan.artifacts - 1);
         let bindings = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings?limit=1";
+        self.controller_quiet(async || {
+            let known = !server.get(&last).await?["status"]["conditions"].is_null();
+            let bound = server.get(bindings).await?["items"].as_array().is_some_and(|items| !items.is_empty());
+            Ok(known && bound)
+        })
+        .await
+    }
+
+    /// Waits until it is done, and nothing is written any more. Says how long that took.
+    pub async fn controller_quiet(&self, mut done: impl AsyncFnMut() -> Result<bool>) -> Result<Duration> {
+        let started = Instant::now();
         let (mut before, mut quiet) = (0.0, 0);
         wait(3600, "a controller that has nothing left to write", async || {
             tokio::time::sleep(Duration::from_secs(2)).await;
             let writes = self.counter(CONTROLLER_METRICS, "weightlock_writes_total").await?;
             quiet = if writes == before { quiet + 1 } else { 0 };
             before = writes;
-            let known = !server.get(&last).await?["status"]["conditions"].is_null();
-            let bound = server.get(bindings).await?["items"].as_array().is_some_and(|items| !items.is_empty());
-            Ok((known && bound && quiet >= QUIET).then_some(()))
+            Ok((done().await? && quiet >= QUIET).then_some(()))
         })
         .await?;
         Ok(started.elapsed().saturating_sub(Duration::from_secs(2 * QUIET)))

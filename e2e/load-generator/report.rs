@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::objects::Plan;
 use super::processes::Memory;
 use super::statistics::{Durations, Interval, median_interval};
 
@@ -13,11 +12,7 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(plan: &Plan) -> Self {
-        let scale = format!(
-            "{} artifacts, {} volumes and claims, {} pods, {} environments with two namespaces each, {} other namespaces",
-            plan.artifacts, plan.volumes, plan.pods, plan.environments, plan.teams
-        );
+    pub fn new(scale: String) -> Self {
         Self { sections: vec![("Scale", vec![scale, loads()])], targets: Vec::new() }
     }
 
@@ -47,6 +42,20 @@ impl Report {
 
     pub fn took(&mut self, what: &str, took: Duration) {
         self.line("Start", format!("{what:<50} {:>7.1} s", took.as_secs_f64()));
+    }
+
+    pub fn convergence(&mut self, policies: usize, took: Duration) {
+        self.target(&format!("{policies} policies in place after a cold start"), took.as_secs_f64(), 60.0, "s");
+    }
+
+    pub fn writes(&mut self, seconds: u64, counted: usize) {
+        self.none(&format!("writes in {seconds} s without a change"), counted as f64);
+    }
+
+    /// A count that is to be zero, so that there is no ratio.
+    fn none(&mut self, what: &str, counted: f64) {
+        let verdict = if counted == 0.0 { "met" } else { "MISSED" };
+        self.targets.push(format!("{what:<46} {counted:>9} {:<4} target {:>7}  ratio      -  {verdict}", "", 0));
     }
 
     pub fn memory(&mut self, what: &str, memory: Memory) {
@@ -81,13 +90,7 @@ impl Report {
             "Calls of the webhook",
             format!("{calls} for {unrelated} unrelated pods, {per_pod} for each pod of an environment"),
         );
-        self.targets.push(format!(
-            "{:<46} {calls:>9} {:<4} target {:>7}  ratio      -  {}",
-            "webhook calls for unrelated pods",
-            "",
-            0,
-            if calls == 0.0 { "met" } else { "MISSED" }
-        ));
+        self.none("webhook calls for unrelated pods", calls);
     }
 
     pub fn admission(

@@ -15,6 +15,8 @@ use super::objects::{Plan, SERVER_ACCOUNT};
 
 /// Namespace of the installation.
 pub const OWN_NAMESPACE: &str = "weightlock-system";
+/// Where environments are.
+pub const ENVIRONMENTS: &str = "/apis/weightlock.dev/v1alpha1/weightenvironments";
 /// How many requests are in flight while objects are made in bulk.
 const AT_ONCE: usize = 48;
 
@@ -92,15 +94,28 @@ impl Server {
         Ok(started.elapsed())
     }
 
-    /// The definitions, the namespaces with the service accounts that no controller makes here, the environments, and the
-    /// Service that leads to the webhook.
-    pub async fn prepare(&self, plan: &Plan, address: &str) -> Result<()> {
+    /// The definitions, until they are served.
+    pub async fn define(&self) -> Result<()> {
         for definition in weightlock::api::definitions() {
             let mut definition = serde_json::to_value(&definition)?;
             definition["apiVersion"] = "apiextensions.k8s.io/v1".into();
             definition["kind"] = "CustomResourceDefinition".into();
             self.put("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await?;
         }
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.send("GET", ENVIRONMENTS, Vec::new()).await?.status == 404 {
+            if Instant::now() > deadline {
+                bail!("the definitions are not served after 30 s");
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    /// The definitions, the namespaces with the service accounts that no controller makes here, the environments, and the
+    /// Service that leads to the webhook.
+    pub async fn prepare(&self, plan: &Plan, address: &str) -> Result<()> {
+        self.define().await?;
         for name in plan.namespaces().iter().map(String::as_str).chain([OWN_NAMESPACE]) {
             let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
             self.put("POST", "/api/v1/namespaces", &namespace).await?;
@@ -109,16 +124,8 @@ impl Server {
                 self.put("POST", &format!("/api/v1/namespaces/{name}/serviceaccounts"), &account).await?;
             }
         }
-        let environments = "/apis/weightlock.dev/v1alpha1/weightenvironments";
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while self.send("GET", environments, Vec::new()).await?.status == 404 {
-            if Instant::now() > deadline {
-                bail!("the definitions are not served after 30 s");
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
         for number in 0..plan.environments {
-            self.put("POST", environments, &plan.environment(number)).await?;
+            self.put("POST", ENVIRONMENTS, &plan.environment(number)).await?;
         }
         let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "weightlock-webhook"},
             "spec": {"ports": [{"name": "https", "port": 443, "targetPort": 9443},
