@@ -23,6 +23,7 @@ func upFlags(a *app, o *cluster.Options) *flag.FlagSet {
 	fs.IntVar(&o.APIPort, "api-port", 0, "")
 	fs.IntVar(&o.WebhookPort, "webhook-port", 0, "")
 	fs.BoolVar(&o.AuditLog, "audit-log", false, "")
+	fs.BoolVar(&o.DualStack, "dual-stack", false, "")
 	return fs
 }
 

@@ -62,6 +62,7 @@ up flags:
   --webhook-port P              let the API server reach 127.0.0.1:P of this host as https://127.0.0.1:P/
   --api-port P                  loopback port of the API (default: a free one, which is kept)
   --policy-enforcement never    let Cilium ignore network policies (to see that a test can fail)
+  --dual-stack                  IPv6 beside IPv4 for nodes, pods and Services
   --audit-log                   write an audit log, level Metadata, into the state directory
 
 first steps:
