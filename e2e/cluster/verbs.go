@@ -42,7 +42,7 @@ func verbs() []verb {
 		{"component", "kill|start NAME [--node N]", "end a component with SIGKILL, or start it again", runComponent},
 		{"logs", "[COMPONENT] [--node N] [-f]", "print or follow a component's log; without a name, list all logs", runLogs},
 		{"conformance", "netpol [--negative] [--if-changed] [-- GINKGO FLAGS]", "the upstream NetworkPolicy suite; --negative: it fails without enforcement", runConformance},
-		{"selftest", "[--keep]", "make a cluster, use it, break it, mend it, remove it, compare the host", runSelftest},
+		{"selftest", "[--keep] [--dual-stack]", "make a cluster, use it, break it, mend it, remove it, compare the host", runSelftest},
 		{"build", "", "build all programs and images into the cache, as up does when they are missing", runBuild},
 	}
 }
