@@ -33,6 +33,10 @@ func nodeLink(i int) string   { return fmt.Sprintf("vnode%d", i) }
 func podSubnet(i int) string  { return fmt.Sprintf("10.244.%d.0/24", i) }
 func podSubnet6(i int) string { return fmt.Sprintf("fd00:10:244:%d::/64", i) }
 
+// nodeMAC is what node i of a dual-stack cluster has for its network card, in every life: the others believe for up to
+// 45 s that it is still where it was, and unlike with ARP nothing that a node sends by itself tells them otherwise.
+func nodeMAC(i int) string { return fmt.Sprintf("02:00:0a:63:00:1%d", i) }
+
 // perFamily gives what a cluster with these options has: ipv4 alone, or ipv4 and ipv6 in this order, by which
 // Kubernetes takes IPv4 for the primary family.
 func (o Options) perFamily(ipv4, ipv6 string) []string {
@@ -66,12 +70,15 @@ func (c *Cluster) bridgeCommands() []string {
 
 // uplinkCommands are the ip(8) commands that give node i its addresses and its way to the control plane.
 func (c *Cluster) uplinkCommands(i int) []string {
-	commands := []string{
+	var commands []string
+	if c.state.DualStack {
+		commands = append(commands, "link set eth0 address "+nodeMAC(i))
+	}
+	commands = append(commands,
 		"link set lo up",
 		fmt.Sprintf("addr add %s/24 dev eth0", nodeIP(i)),
 		"link set eth0 up",
-		"route add default via " + controlPlaneIP,
-	}
+		"route add default via "+controlPlaneIP)
 	if c.state.DualStack {
 		commands = append(commands,
 			fmt.Sprintf("addr add %s/64 dev eth0 nodad", nodeIP6(i)),

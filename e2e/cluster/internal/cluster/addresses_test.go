@@ -72,7 +72,7 @@ func arguments(t *testing.T, c *Cluster) string {
 
 func TestSingleStackKnowsNothingOfIPv6(t *testing.T) {
 	text := arguments(t, testCluster(DefaultOptions()))
-	for _, never := range []string{"fd00:", "IPv6", "ipv6/", "ipFamil", "--ipv6", "clusterIPs"} {
+	for _, never := range []string{"fd00:", "IPv6", "ipv6/", "eth0 address", "ipFamil", "--ipv6", "clusterIPs"} {
 		if strings.Contains(text, never) {
 			t.Errorf("a single-stack cluster is told %q:\n%s", never, text)
 		}
@@ -100,6 +100,7 @@ func TestDualStackTellsEveryProgramBothFamilies(t *testing.T) {
 		`"clusterIP":"10.96.0.10","clusterIPs":["10.96.0.10","fd00:10:96::a"],"ipFamilies":["IPv4","IPv6"],"ipFamilyPolicy":"RequireDualStack"`,
 		"\nroute add fd00:10:244:2::/64 via fd00:10:99::12\n",
 		"\nroute add default via fd00:10:99::1\n",
+		"\nlink set eth0 address 02:00:0a:63:00:11\nlink set lo up\n",
 		"/proc/sys/net/ipv4/ip_forward\n/proc/sys/net/ipv6/conf/all/forwarding\n",
 	} {
 		if !strings.Contains(text, want) {
