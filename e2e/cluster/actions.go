@@ -23,6 +23,7 @@ func upFlags(a *app, o *cluster.Options) *flag.FlagSet {
 	fs.IntVar(&o.APIPort, "api-port", 0, "")
 	fs.IntVar(&o.WebhookPort, "webhook-port", 0, "")
 	fs.BoolVar(&o.AuditLog, "audit-log", false, "")
+	fs.BoolVar(&o.DualStack, "dual-stack", false, "")
 	return fs
 }
 
@@ -169,7 +170,9 @@ func runBuild(ctx context.Context, a *app, args []string) error {
 
 func runSelftest(ctx context.Context, a *app, args []string) error {
 	fs := a.flags("selftest")
-	keep := fs.Bool("keep", false, "")
+	var o selftest.Options
+	fs.BoolVar(&o.Keep, "keep", false, "")
+	fs.BoolVar(&o.DualStack, "dual-stack", false, "")
 	if _, err := parse(fs, args, 0, 0); err != nil {
 		return err
 	}
@@ -177,7 +180,7 @@ func runSelftest(ctx context.Context, a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	return selftest.Run(ctx, set, a.log, *keep)
+	return selftest.Run(ctx, set, a.log, o)
 }
 
 func runNode(ctx context.Context, a *app, args []string) error {

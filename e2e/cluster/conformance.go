@@ -50,7 +50,7 @@ func runConformance(ctx context.Context, a *app, args []string) error {
 		}
 	}
 	if c.Running() != nil || !c.Serves(o) {
-		a.log.Printf("cluster %s does not run with policy enforcement %q: making one named %s for this run", a.name, o.PolicyEnforcement, conformanceCluster)
+		a.log.Printf("cluster %s does not run, single-stack, with policy enforcement %q: making one named %s for this run", a.name, o.PolicyEnforcement, conformanceCluster)
 		return a.withCluster(ctx, conformanceCluster, o, set, func(c *cluster.Cluster) error {
 			return runNetpol(ctx, a, c, set, *negative, ginkgo)
 		})

@@ -42,7 +42,7 @@ func verbs() []verb {
 		{"component", "kill|start NAME [--node N]", "end a component with SIGKILL, or start it again", runComponent},
 		{"logs", "[COMPONENT] [--node N] [-f]", "print or follow a component's log; without a name, list all logs", runLogs},
 		{"conformance", "netpol [--negative] [--if-changed] [-- GINKGO FLAGS]", "the upstream NetworkPolicy suite; --negative: it fails without enforcement", runConformance},
-		{"selftest", "[--keep]", "make a cluster, use it, break it, mend it, remove it, compare the host", runSelftest},
+		{"selftest", "[--keep] [--dual-stack]", "make a cluster, use it, break it, mend it, remove it, compare the host", runSelftest},
 		{"build", "", "build all programs and images into the cache, as up does when they are missing", runBuild},
 	}
 }
@@ -62,6 +62,7 @@ up flags:
   --webhook-port P              let the API server reach 127.0.0.1:P of this host as https://127.0.0.1:P/
   --api-port P                  loopback port of the API (default: a free one, which is kept)
   --policy-enforcement never    let Cilium ignore network policies (to see that a test can fail)
+  --dual-stack                  IPv6 beside IPv4 for nodes, pods and Services
   --audit-log                   write an audit log, level Metadata, into the state directory
 
 first steps:

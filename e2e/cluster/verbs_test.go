@@ -67,11 +67,11 @@ func TestUsageErrors(t *testing.T) {
 func TestUpFlags(t *testing.T) {
 	a, o := testApp(), cluster.DefaultOptions()
 	fs := upFlags(a, &o)
-	args := strings.Fields("--nodes 3 --name dev --policy-enforcement=never --webhook-port 9443 --audit-log --api-port 7000")
+	args := strings.Fields("--nodes 3 --name dev --policy-enforcement=never --webhook-port 9443 --audit-log --api-port 7000 --dual-stack")
 	if _, err := parse(fs, args, 0, 0); err != nil {
 		t.Fatal(err)
 	}
-	want := cluster.Options{Name: cluster.DefaultName, Nodes: 3, PolicyEnforcement: "never", WebhookPort: 9443, AuditLog: true, APIPort: 7000}
+	want := cluster.Options{Name: cluster.DefaultName, Nodes: 3, PolicyEnforcement: "never", WebhookPort: 9443, AuditLog: true, APIPort: 7000, DualStack: true}
 	if o != want || a.name != "dev" {
 		t.Errorf("%+v for %s, want %+v for dev", o, a.name, want)
 	}

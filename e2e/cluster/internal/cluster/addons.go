@@ -37,8 +37,19 @@ const corefile = `.:53 {
 }
 `
 
+// dnsService is the specification of the Service kube-dns, at the addresses that the cluster's DNS is known by.
+func (c *Cluster) dnsService(selector object) object {
+	spec := object{"selector": selector, "clusterIP": serviceDNSIP, "ports": []object{
+		{"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53, "protocol": "TCP"}}}
+	if c.state.DualStack {
+		spec["ipFamilyPolicy"], spec["ipFamilies"] = "RequireDualStack", []string{"IPv4", "IPv6"}
+		spec["clusterIPs"] = []string{serviceDNSIP, serviceDNSIP6}
+	}
+	return spec
+}
+
 // dnsAddons are CoreDNS as other clusters have it: a Deployment behind the Service kube-dns in kube-system.
-func dnsAddons(replicas int) []addon {
+func (c *Cluster) dnsAddons(replicas int) []addon {
 	const name, namespace, role = "coredns", "kube-system", "system:coredns"
 	labels := object{"k8s-app": "kube-dns"}
 	meta := func(name string) object {
@@ -81,9 +92,7 @@ func dnsAddons(replicas int) []addon {
 			"roleRef":  object{"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
 			"subjects": []object{{"kind": "ServiceAccount", "name": name, "namespace": namespace}}}},
 		{core + "/configmaps/" + name, object{"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta(name), "data": object{"Corefile": corefile}}},
-		{core + "/services/kube-dns", object{"apiVersion": "v1", "kind": "Service", "metadata": meta("kube-dns"), "spec": object{
-			"selector": labels, "clusterIP": serviceDNSIP, "ports": []object{
-				{"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53, "protocol": "TCP"}}}}},
+		{core + "/services/kube-dns", object{"apiVersion": "v1", "kind": "Service", "metadata": meta("kube-dns"), "spec": c.dnsService(labels)}},
 		{"/apis/apps/v1/namespaces/" + namespace + "/deployments/" + name, object{"apiVersion": "apps/v1", "kind": "Deployment",
 			"metadata": meta(name), "spec": object{
 				"replicas": replicas, "selector": object{"matchLabels": labels},
@@ -98,7 +107,7 @@ func (c *Cluster) applyDNS(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, a := range dnsAddons(min(2, len(c.nodes()))) {
+	for _, a := range c.dnsAddons(min(2, len(c.nodes()))) {
 		text, err := json.Marshal(a.body)
 		if err != nil {
 			return err
@@ -128,6 +137,11 @@ func (c *Cluster) dnsReady(ctx context.Context) error {
 	return nil
 }
 
+// nodeSpec is what the cluster decides about node i: the subnets of its pods.
+func (c *Cluster) nodeSpec(i int) object {
+	return object{"podCIDR": podSubnet(i), "podCIDRs": c.state.perFamily(podSubnet(i), podSubnet6(i))}
+}
+
 // registerNode makes the Node object with the subnet of its pods, which Cilium allocates from; the kubelet then finds
 // it. If the kubelet was first, its object gets the subnet.
 func (c *Cluster) registerNode(ctx context.Context, i int) error {
@@ -136,7 +150,7 @@ func (c *Cluster) registerNode(ctx context.Context, i int) error {
 		return err
 	}
 	name := nodeName(i)
-	spec := object{"podCIDR": podSubnet(i), "podCIDRs": []string{podSubnet(i)}}
+	spec := c.nodeSpec(i)
 	node, err := json.Marshal(object{"apiVersion": "v1", "kind": "Node", "spec": spec, "metadata": object{"name": name,
 		"labels": object{"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"}}})
 	if err != nil {

@@ -128,7 +128,7 @@ func (a *apiClient) ready(ctx context.Context) error {
 // nodeInfo is what this program reads of a Node.
 type nodeInfo struct {
 	Metadata struct{ Name string }
-	Spec     struct{ PodCIDR string }
+	Spec     struct{ PodCIDRs []string }
 	Status   struct {
 		Conditions  []condition
 		Allocatable map[string]string

@@ -15,7 +15,7 @@ import (
 func ciliumCommand(c *Cluster, member string) (command, error) {
 	cmd := c.nodeProgram("cilium-agent",
 		"--k8s-kubeconfig-path="+c.path(member, "etc", "cilium.kubeconfig"),
-		"--identity-allocation-mode=crd", "--ipam=kubernetes", "--enable-ipv6=false",
+		"--identity-allocation-mode=crd", "--ipam=kubernetes", fmt.Sprintf("--enable-ipv6=%t", c.state.DualStack),
 		"--routing-mode=native", "--auto-direct-node-routes=true", "--ipv4-native-routing-cidr="+podNetwork,
 		"--enable-ipv4-masquerade=false", "--kube-proxy-replacement=false", "--enable-l7-proxy=false",
 		"--enable-hubble=false", "--enable-health-checking=false", "--enable-endpoint-health-checking=false",
@@ -27,6 +27,9 @@ func ciliumCommand(c *Cluster, member string) (command, error) {
 		"--enable-k8s-cluster-network-policy=true",
 		"--enable-policy="+c.state.PolicyEnforcement,
 		"--write-cni-conf-when-ready=/run/cni/net.d/05-cilium.conflist", "--cni-exclusive=false")
+	if c.state.DualStack {
+		cmd.Args = append(cmd.Args, "--ipv6-native-routing-cidr="+podNetwork6, "--enable-ipv6-masquerade=false")
+	}
 	cmd.Env = append(cmd.Env, "K8S_NODE_NAME="+member)
 	return cmd, nil
 }

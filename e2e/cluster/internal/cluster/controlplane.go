@@ -26,17 +26,7 @@ func (c *Cluster) startControlPlaneMember(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	commands := []string{
-		"link set lo up",
-		"link add br0 type bridge",
-		"addr add " + controlPlaneIP + "/24 dev br0",
-		"link set br0 up",
-	}
-	for _, i := range c.nodes() {
-		// The API server calls webhooks by the addresses of their pods.
-		commands = append(commands, fmt.Sprintf("route add %s via %s", podSubnet(i), nodeIP(i)))
-	}
-	if err := c.ip(ctx, holder, commands...); err != nil {
+	if err := c.ip(ctx, holder, c.bridgeCommands()...); err != nil {
 		return err
 	}
 	return settle(ctx, holder, controlPlane)
@@ -62,7 +52,7 @@ func apiserverCommand(c *Cluster, _ string) (command, error) {
 		fmt.Sprintf("--etcd-servers=http://127.0.0.1:%d", etcdPort),
 		"--bind-address=0.0.0.0", fmt.Sprintf("--secure-port=%d", apiPort), "--advertise-address="+controlPlaneIP,
 		"--tls-cert-file="+pki("apiserver.crt"), "--tls-private-key-file="+pki("apiserver.key"), "--client-ca-file="+pki("ca.crt"),
-		"--service-cluster-ip-range="+serviceNetwork,
+		"--service-cluster-ip-range="+strings.Join(c.state.perFamily(serviceNetwork, serviceNetwork6), ","),
 		"--service-account-issuer=https://kubernetes.default.svc."+clusterDomain,
 		"--service-account-key-file="+pki("sa.pub"), "--service-account-signing-key-file="+pki("sa.key"),
 		"--kubelet-client-certificate="+pki("kubelet-client.crt"), "--kubelet-client-key="+pki("kubelet-client.key"),

@@ -90,11 +90,7 @@ func (c *Cluster) plugIn(ctx context.Context, i int, holder process) error {
 	if err != nil {
 		return err
 	}
-	return c.ip(ctx, holder,
-		"link set lo up",
-		fmt.Sprintf("addr add %s/24 dev eth0", nodeIP(i)),
-		"link set eth0 up",
-		"route add default via "+controlPlaneIP)
+	return c.ip(ctx, holder, c.uplinkCommands(i)...)
 }
 
 // mountNode must run inside the node.
@@ -122,8 +118,10 @@ func (c *Cluster) mountNode(name string) error {
 	if err := unix.Mount("bpf", "/sys/fs/bpf", "bpf", 0, ""); err != nil {
 		return fmt.Errorf("mount /sys/fs/bpf: %w: the kernel needs CONFIG_BPF_SYSCALL", err)
 	}
-	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644); err != nil {
-		return err
+	for _, forwarding := range c.state.forwardingSysctls() {
+		if err := os.WriteFile(forwarding, []byte("1"), 0o644); err != nil {
+			return err
+		}
 	}
 	err := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-iptables", []byte("1"), 0o644)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

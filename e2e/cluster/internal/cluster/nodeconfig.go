@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"weightlock.dev/e2e/cluster/internal/artifacts"
 )
@@ -90,7 +91,7 @@ func (c *Cluster) proxyConfig(i int) ([]byte, error) {
 		"apiVersion":         "kubeproxy.config.k8s.io/v1alpha1",
 		"kind":               "KubeProxyConfiguration",
 		"mode":               "nftables",
-		"clusterCIDR":        podNetwork,
+		"clusterCIDR":        strings.Join(c.state.perFamily(podNetwork, podNetwork6), ","),
 		"hostnameOverride":   name,
 		"bindAddress":        nodeIP(i),
 		"oomScoreAdj":        0,
@@ -135,9 +136,10 @@ func containerdCommand(c *Cluster, member string) (command, error) {
 }
 
 func kubeletCommand(c *Cluster, member string) (command, error) {
+	i := nodeNumber(member)
 	return c.nodeProgram("kubelet", "--config="+c.path(member, "etc", "kubelet.json"),
 		"--kubeconfig="+c.path(member, "etc", "kubelet.kubeconfig"),
-		"--hostname-override="+member, "--node-ip="+nodeIP(nodeNumber(member)), "--root-dir=/var/lib/kubelet"), nil
+		"--hostname-override="+member, "--node-ip="+strings.Join(c.state.perFamily(nodeIP(i), nodeIP6(i)), ","), "--root-dir=/var/lib/kubelet"), nil
 }
 
 func proxyCommand(c *Cluster, member string) (command, error) {

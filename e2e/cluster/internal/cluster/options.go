@@ -35,6 +35,8 @@ type Options struct {
 	WebhookPort int `json:"webhookPort"`
 	// AuditLog makes the API server write an audit log at level Metadata.
 	AuditLog bool `json:"auditLog"`
+	// DualStack gives nodes, pods and Services an IPv6 address beside their IPv4 one.
+	DualStack bool `json:"dualStack,omitempty"`
 }
 
 // DefaultOptions are those of a bare up.
@@ -76,25 +78,6 @@ func (o Options) Validate() error {
 	}
 	return nil
 }
-
-// The address plan. It exists only inside the members' network namespaces, so every cluster uses the same one.
-const (
-	controlPlaneIP = "10.99.0.1"
-	podNetwork     = "10.244.0.0/16"
-	serviceNetwork = "10.96.0.0/16"
-	serviceAPIIP   = "10.96.0.1"
-	serviceDNSIP   = "10.96.0.10"
-	clusterDomain  = "cluster.local"
-
-	apiPort      = 6443
-	etcdPort     = 2379
-	etcdPeerPort = 2380
-)
-
-func nodeName(i int) string  { return fmt.Sprintf("node%d", i) }
-func nodeIP(i int) string    { return fmt.Sprintf("10.99.0.1%d", i) }
-func nodeLink(i int) string  { return fmt.Sprintf("vnode%d", i) }
-func podSubnet(i int) string { return fmt.Sprintf("10.244.%d.0/24", i) }
 
 // StateRoot is the directory that holds one directory per cluster: $WEIGHTLOCK_E2E_STATE, else
 // $XDG_STATE_HOME/weightlock-e2e, else ~/.local/state/weightlock-e2e.

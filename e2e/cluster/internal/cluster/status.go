@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -18,6 +19,9 @@ func (c *Cluster) Status(ctx context.Context, w io.Writer) error {
 	}
 	o := c.state.Options
 	fmt.Fprintf(w, "cluster     %s\nAPI         %s\nkubeconfig  %s\nstate       %s\n", c.name, loopbackServer(o.APIPort), c.Kubeconfig(), c.dir)
+	if o.DualStack {
+		fmt.Fprintf(w, "families    IPv4 and IPv6 (dual-stack)\n")
+	}
 	if o.PolicyEnforcement != "default" {
 		fmt.Fprintf(w, "policies    enforcement: %s\n", o.PolicyEnforcement)
 	}
@@ -74,7 +78,8 @@ func (c *Cluster) nodeTable(ctx context.Context, w io.Writer, api *apiClient) (w
 		case !isReady:
 			well = false
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, ready, nodeIP(i), n.Spec.PodCIDR,
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, ready,
+			strings.Join(c.state.perFamily(nodeIP(i), nodeIP6(i)), ","), strings.Join(n.Spec.PodCIDRs, ","),
 			n.Status.Allocatable[gpuResource], n.Status.Allocatable[migResource],
 			n.Status.NodeInfo.KubeletVersion, n.Status.NodeInfo.ContainerRuntimeVersion, c.Weights(i))
 	}
@@ -140,9 +145,9 @@ func (c *Cluster) CheckWeights(i int) (string, error) {
 // APIPort is the loopback port of the API server, 0 before it was chosen.
 func (c *Cluster) APIPort() int { return c.state.APIPort }
 
-// Serves tells whether the cluster has nodes and treats network policies as the options say.
+// Serves tells whether the cluster has nodes, with the families of the options, and treats network policies as they say.
 func (c *Cluster) Serves(o Options) bool {
-	return !c.state.ControlPlaneOnly && c.state.PolicyEnforcement == o.PolicyEnforcement
+	return !c.state.ControlPlaneOnly && c.state.PolicyEnforcement == o.PolicyEnforcement && c.state.DualStack == o.DualStack
 }
 
 // Describe writes, line by line, what a person needs to know of a cluster that came up.

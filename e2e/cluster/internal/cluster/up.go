@@ -21,6 +21,9 @@ func (c *Cluster) Up(ctx context.Context, o Options, given map[string]bool) erro
 	if err := o.Validate(); err != nil {
 		return err
 	}
+	if err := o.checkKernel(); err != nil {
+		return err
+	}
 	if err := visibleInNodes(c.set.Root, "WEIGHTLOCK_E2E_CACHE"); err != nil {
 		return err
 	}
@@ -69,6 +72,7 @@ func (c *Cluster) sameOptions(o Options, given map[string]bool) error {
 		{"api-port", o.APIPort, now.APIPort},
 		{"webhook-port", o.WebhookPort, now.WebhookPort},
 		{"audit-log", o.AuditLog, now.AuditLog},
+		{"dual-stack", o.DualStack, now.DualStack},
 	} {
 		if given[d.flag] && d.want != d.has && !(d.flag == "api-port" && o.APIPort == 0) {
 			return fmt.Errorf("cluster %s runs with --%s=%v, not %v: run `down --name %s` first, or choose another --name", c.name, d.flag, d.has, d.want, c.name)

@@ -65,7 +65,8 @@ func readHost() (hostState, error) {
 	if state["listening ports"], err = listeningPorts(); err != nil {
 		return nil, err
 	}
-	if state["sysctls"], err = readSysctls("/proc/sys/kernel", "/proc/sys/vm", "/proc/sys/fs/inotify", "/proc/sys/net/core", "/proc/sys/net/ipv4"); err != nil {
+	if state["sysctls"], err = readSysctls("/proc/sys/kernel", "/proc/sys/vm", "/proc/sys/fs/inotify", "/proc/sys/net/core",
+		"/proc/sys/net/ipv4", "/proc/sys/net/ipv6"); err != nil {
 		return nil, err
 	}
 	root, err := cluster.StateRoot()

@@ -46,6 +46,26 @@ func TestContainsWantsTheRightFailure(t *testing.T) {
 	}
 }
 
+func TestInFamilies(t *testing.T) {
+	for _, test := range []struct {
+		got       string
+		dualStack bool
+		want      bool
+	}{
+		{"10.244.1.2", false, true},
+		{"10.244.1.2 fd00::2", true, true},
+		{"10.244.1.0/24 fd00::/64", true, true},
+		{"10.244.1.2 fd00::2", false, false},
+		{"10.244.1.2", true, false},
+		{"fd00::2 10.244.1.2", true, false},
+		{"", false, false},
+	} {
+		if err := inFamilies(strings.Fields(test.got), test.dualStack); (err == nil) != test.want {
+			t.Errorf("%q, dual-stack %v: %v", test.got, test.dualStack, err)
+		}
+	}
+}
+
 func TestOtherClustersAreLeftOut(t *testing.T) {
 	state := hostState{"cgroups": {"/c/wl-dev", "/c/wl-selftest"}, "listening ports": {"1", "2"}, "cluster state": {"/s/dev", "/s/.dev.lock", "/s/selftest"}}
 	state.without([]otherCluster{{"dev", "1"}})

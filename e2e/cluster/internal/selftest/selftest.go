@@ -25,8 +25,17 @@ const Name = "selftest"
 //go:embed objects.yaml
 var objects string
 
+// Options are what a person chooses about a run.
+type Options struct {
+	// Keep leaves the cluster of a failed run for a look.
+	Keep bool
+	// DualStack makes the cluster dual-stack, and every check that connects does so over both families.
+	DualStack bool
+}
+
 // test is one run.
 type test struct {
+	Options
 	ctx     context.Context
 	set     *artifacts.Set
 	log     *progress.Log
@@ -34,9 +43,9 @@ type test struct {
 }
 
 // Run makes the cluster, runs every check, and removes the cluster. The checks build on each other: the first that
-// fails ends the run, and then the cluster stays for a look if keep is true.
-func Run(ctx context.Context, set *artifacts.Set, log *progress.Log, keep bool) error {
-	t := &test{ctx: ctx, set: set, log: log}
+// fails ends the run.
+func Run(ctx context.Context, set *artifacts.Set, log *progress.Log, o Options) error {
+	t := &test{Options: o, ctx: ctx, set: set, log: log}
 	var err error
 	if t.cluster, err = cluster.Open(Name, set, log); err != nil {
 		return err
@@ -49,7 +58,7 @@ func Run(ctx context.Context, set *artifacts.Set, log *progress.Log, keep bool) 
 		return err
 	}
 	err = t.checks()
-	if err != nil && keep {
+	if err != nil && o.Keep {
 		return fmt.Errorf("%w\nthe cluster %s was kept: look at it, then `down --name %s`", err, Name, Name)
 	}
 	// The removal is part of the test, and must happen after an interrupt, too.
@@ -79,6 +88,7 @@ func (t *test) checks() error {
 		{"pods start", t.startPods},
 		{"a GPU pod is allocated its devices", t.gpu},
 		{"cluster DNS and a Service from a pod", t.dns},
+		{"pods, nodes and Services have addresses of the cluster's families", t.families},
 		{"exec, logs and port-forward through the API server", t.kubeletAPI},
 		{"hostPath and local volumes are the node's own", t.volumes},
 		{"the profile RuntimeDefault filters system calls", t.seccomp},
@@ -166,7 +176,7 @@ func contains(err error, want string) error {
 
 func (t *test) options() cluster.Options {
 	o := cluster.DefaultOptions()
-	o.Name = Name
+	o.Name, o.DualStack = Name, t.DualStack
 	return o
 }
 

@@ -49,12 +49,6 @@ func (t *test) gpu() error {
 	return err
 }
 
-// reach lets the client connect to the server, by the name and address of its Service.
-func (t *test) reach() error {
-	_, err := t.exec("client", "/agnhost connect --timeout=3s server.default.svc.cluster.local:80")
-	return err
-}
-
 func (t *test) dns() error {
 	got, err := t.exec("client", "nslookup -type=a kubernetes.default.svc.cluster.local")
 	if err == nil && !strings.Contains(got, "10.96.0.1") {
@@ -147,7 +141,7 @@ kind: ValidatingWebhookConfiguration
 metadata: {name: selftest}
 webhooks:
 - name: selftest.weightlock.dev
-  clientConfig: {service: {name: server, namespace: default, port: 80}}
+  clientConfig: {service: {name: %s, namespace: default, port: 80}}
   rules: [{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [configmaps]}]
   failurePolicy: Fail
   sideEffects: None
@@ -155,10 +149,32 @@ webhooks:
   timeoutSeconds: 5
 `
 
-// webhook names a server that speaks plain HTTP as a webhook: that the API server complains of just that shows that
-// it reached it.
+const serviceOfIPv6 = `
+apiVersion: v1
+kind: Service
+metadata: {name: server6}
+spec: {ipFamilyPolicy: SingleStack, ipFamilies: [IPv6], selector: {app: server}, ports: [{port: 80, targetPort: 8080}]}
+`
+
+// webhook lets the API server call the server by its Service and, in a dual-stack cluster, by one that has only an
+// IPv6 address.
 func (t *test) webhook() error {
-	if _, err := t.kubectl(webhookConfiguration, "apply", "-f", "-"); err != nil {
+	if err := t.callsWebhook("server"); err != nil || !t.DualStack {
+		return err
+	}
+	if _, err := t.kubectl(serviceOfIPv6, "apply", "-f", "-"); err != nil {
+		return err
+	}
+	if err := t.callsWebhook("server6"); err != nil {
+		return fmt.Errorf("over IPv6: %w", err)
+	}
+	return nil
+}
+
+// callsWebhook names a server that speaks plain HTTP as a webhook: that the API server complains of just that shows
+// that it reached it.
+func (t *test) callsWebhook(service string) error {
+	if _, err := t.kubectl(fmt.Sprintf(webhookConfiguration, service), "apply", "-f", "-"); err != nil {
 		return err
 	}
 	err := t.eventually(20*time.Second, func() error {
@@ -199,7 +215,7 @@ func (t *test) cuts(kind, policy string) error {
 	if _, err := t.kubectl(policy, "apply", "-f", "-"); err != nil {
 		return err
 	}
-	err := t.eventually(20*time.Second, func() error { return contains(t.reach(), "TIMEOUT") })
+	err := t.eventually(20*time.Second, t.cut)
 	if _, deleteErr := t.kubectl("", "delete", kind, "deny"); deleteErr != nil {
 		return errors.Join(err, deleteErr)
 	}
