@@ -10,7 +10,6 @@ use weightlock::domain::world::Settings;
 use weightlock::index;
 
 use crate::harness::*;
-use crate::network::address;
 
 /// What is tried on each pod: TCP where it listens and where it does not (a refusal got through, too), and UDP.
 const TRIED: [(&str, Protocol, u16); 3] =
@@ -44,13 +43,17 @@ struct Server {
     namespace: String,
     name: String,
     labels: BTreeMap<String, String>,
-    address: String,
+    /// One, or one of each family on a dual-stack cluster.
+    addresses: Vec<String>,
+    /// Those of the Service in front of it.
+    service: Vec<String>,
 }
 
 impl Server {
-    fn end(&self) -> End {
-        let pod = Some((self.namespace.clone(), self.labels.clone()));
-        End { pod, addresses: vec![self.address.parse().unwrap()] }
+    /// With those of its addresses that a connection is about.
+    fn end(&self, addresses: &[String]) -> End {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        End { pod: Some((self.namespace.clone(), self.labels.clone())), addresses }
     }
 }
 
@@ -72,13 +75,14 @@ async fn pods_reach_what_is_declared_and_nothing_else() {
         let servers = servers(&s, &namespaces).await;
 
         let mut numbers = Numbers(seed);
-        let one = &servers[numbers.below(servers.len())].address;
+        let one = &servers[numbers.below(servers.len())].addresses;
+        let one = one[numbers.below(one.len())].parse::<std::net::IpAddr>().unwrap();
         let peers = [
             json!({"self": {}}),
             json!({"environment": env_a}),
             json!({"environment": env_b}),
             json!({"pods": {"namespace": out, "labels": {"app": "x"}}}),
-            json!({"cidr": format!("{one}/32")}),
+            json!({"cidr": ipnet::IpNet::from(one).to_string()}),
         ];
         for (name, members) in [(&env_a, vec![&a, &a2]), (&env_b, vec![&b])] {
             let mut environment = environment(name, members[0], &["*"]);
@@ -96,7 +100,7 @@ async fn pods_reach_what_is_declared_and_nothing_else() {
         let seen = seen(&s, &servers).await;
         let world = index::snapshot(&s.client, Settings::default()).await.unwrap();
         let expected = expected(&world, &servers);
-        let all = servers.len() * servers.len() * (TRIED.len() + 1);
+        let all = servers.len() * targets(&servers).len();
         eprintln!("{} of {all} are declared", expected.len());
         assert!(!expected.is_empty() && expected.len() < all, "seed {seed}: it tells nothing");
         let differences: Vec<_> = seen.symmetric_difference(&expected).collect();
@@ -112,7 +116,9 @@ async fn pods_reach_what_is_declared_and_nothing_else() {
             let (client, server) =
                 (format!("{}/{}", from.namespace, from.name), format!("{}/{}", to.namespace, to.name));
             let ran = weightlock(&["reach", &client, &server, "8080/TCP"], "").await;
-            let declared = expected.contains(&line(from, to, "tcp", &to.address, 8080));
+            let destination = Destination { protocol: Protocol::TCP, port: 8080 };
+            let found = reach(&world, &from.end(&from.addresses), &to.end(&to.addresses), destination).unwrap();
+            let declared = found.declaration() != Declaration::No;
             assert_eq!(ran.ok, declared, "{ran:?}");
             assert!(ran.stdout.contains(if declared { ": declared" } else { ": not declared\n" }), "{ran:?}");
         }
@@ -130,38 +136,63 @@ async fn servers(s: &Stage, namespaces: &[String]) -> Vec<Server> {
             pod["spec"]["containers"][0]["args"] = json!(["netexec", "--http-port=8080", "--udp-port=8081"]);
             s.create(pod).await.unwrap();
             s.create(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": app, "namespace": namespace},
-                "spec": {"selector": {"serves": app}, "ports": [{"port": 8080}]}}))
+                "spec": {"selector": {"serves": app}, "ports": [{"port": 8080}], "ipFamilyPolicy": "PreferDualStack"}}))
                 .await
                 .unwrap();
         }
     }
     for namespace in namespaces {
         for app in ["x", "y"] {
+            let pod = s.phase(namespace, app, "Running").await;
+            let addresses = pod.data["status"]["podIPs"].as_array().unwrap().iter();
+            let addresses: Vec<String> = addresses.map(|address| text(&address["ip"])).collect();
+            let service = s.get("v1", "Service", Some(namespace), app).await.unwrap();
             servers.push(Server {
                 namespace: namespace.clone(),
                 name: app.into(),
                 labels: BTreeMap::from([("app".into(), app.into()), ("serves".into(), app.into())]),
-                address: address(s, namespace, app).await,
+                addresses,
+                service: service.data["spec"]["clusterIPs"].as_array().unwrap().iter().map(text).collect(),
             });
         }
     }
     servers
 }
 
+/// What is tried: a way to a pod.
+struct Target<'a> {
+    to: &'a Server,
+    protocol: &'static str,
+    destination: Destination,
+    /// Address of the pod, whether or not it is tried by that of its Service.
+    address: &'a String,
+    /// Address and port, as `agnhost connect` takes them.
+    at: String,
+}
+
+fn targets(servers: &[Server]) -> Vec<Target<'_>> {
+    let at = |address: &str, port: u16| std::net::SocketAddr::new(address.parse().unwrap(), port).to_string();
+    let mut targets = Vec::new();
+    for to in servers {
+        for (address, service) in to.addresses.iter().zip(&to.service) {
+            for (protocol, kind, port) in TRIED {
+                let destination = Destination { protocol: kind, port };
+                targets.push(Target { to, protocol, destination, address, at: at(address, port) });
+            }
+            let destination = Destination { protocol: Protocol::TCP, port: 8080 };
+            targets.push(Target { to, protocol: "tcp", destination, address, at: at(service, 8080) });
+        }
+    }
+    targets
+}
+
 /// Of each namespace and label one pod that tries everything once it runs, since nobody can exec in an environment.
 async fn seen(s: &Stage, servers: &[Server]) -> BTreeSet<String> {
-    let mut tries = String::new();
-    for to in servers {
-        let service = s.get("v1", "Service", Some(&to.namespace), &to.name).await.unwrap();
-        let service = text(&service.data["spec"]["clusterIP"]);
-        for (protocol, _, port) in TRIED {
-            tries += &format!("try {protocol} {} {port} & ", to.address);
-        }
-        tries += &format!("try tcp {service} 8080 & ");
-    }
+    let targets = targets(servers);
+    let tries: String = targets.iter().map(|target| format!("try {} {} & ", target.protocol, target.at)).collect();
     let script = format!(
-        "try() {{ for n in 1 2 3; do r=$(/agnhost connect --protocol=$1 --timeout=2s $2:$3 2>&1) && {{ echo $1 $2 $3; return; }}; \
-         case $r in *REFUSED*) echo $1 $2 $3; return;; esac; done; }}; {tries} wait"
+        "try() {{ for n in 1 2 3; do r=$(/agnhost connect --protocol=$1 --timeout=2s $2 2>&1) && {{ echo $1 $2; return; }}; \
+         case $r in *REFUSED*) echo $1 $2; return;; esac; done; }}; {tries} wait"
     );
     for from in servers {
         let mut pod = plain_pod(&from.namespace, &format!("{}-tries", from.name));
@@ -175,28 +206,11 @@ async fn seen(s: &Stage, servers: &[Server]) -> BTreeSet<String> {
         s.phase(&from.namespace, &name, "Succeeded").await;
         let logs = kubectl(&["logs", "-n", &from.namespace, &name]).await.success();
         for tried in logs.lines() {
-            let [protocol, address, port] = tried.split(' ').collect::<Vec<_>>()[..] else { panic!("{tried:?}") };
-            seen.insert(format!("{} {} to {protocol} {address} {port}", from.namespace, from.name));
+            let target = targets.iter().find(|target| format!("{} {}", target.protocol, target.at) == tried);
+            seen.insert(line(from, target.unwrap_or_else(|| panic!("nobody was told to try {tried:?}"))));
         }
     }
-    // By the names of pods, as what is expected.
-    let mut named = BTreeSet::new();
-    for to in servers {
-        let service = s.get("v1", "Service", Some(&to.namespace), &to.name).await.unwrap();
-        let service = text(&service.data["spec"]["clusterIP"]);
-        for from in servers {
-            for (protocol, _, port) in TRIED {
-                if seen.remove(&format!("{} {} to {protocol} {} {port}", from.namespace, from.name, to.address)) {
-                    named.insert(line(from, to, protocol, &to.address, port));
-                }
-            }
-            if seen.remove(&format!("{} {} to tcp {service} 8080", from.namespace, from.name)) {
-                named.insert(line(from, to, "tcp", "its Service", 8080));
-            }
-        }
-    }
-    assert!(seen.is_empty(), "reached what nobody was told to try: {seen:?}");
-    named
+    seen
 }
 
 /// Cilium counts addresses of pods as addresses on this cluster.
@@ -206,21 +220,18 @@ fn expected(world: &World, servers: &[Server]) -> BTreeSet<String> {
         // Who tries has no part in what is served.
         let labels = BTreeMap::from([("app".to_string(), from.name.clone())]);
         let client = End { pod: Some((from.namespace.clone(), labels)), addresses: vec![] };
-        for to in servers {
-            for (protocol, kind, port) in TRIED {
-                let destination = Destination { protocol: kind, port };
-                if reach(world, &client, &to.end(), destination).unwrap().declaration() != Declaration::No {
-                    expected.insert(line(from, to, protocol, &to.address, port));
-                    if port == 8080 {
-                        expected.insert(line(from, to, protocol, "its Service", port));
-                    }
-                }
+        for target in targets(servers) {
+            let reach = reach(world, &client, &target.to.end(std::slice::from_ref(target.address)), target.destination)
+                .unwrap();
+            if reach.declaration() != Declaration::No {
+                expected.insert(line(from, &target));
             }
         }
     }
     expected
 }
 
-fn line(from: &Server, to: &Server, protocol: &str, at: &str, port: u16) -> String {
-    format!("{}/{} to {}/{} at {at}, {protocol} {port}", from.namespace, from.name, to.namespace, to.name)
+fn line(from: &Server, target: &Target<'_>) -> String {
+    let to = target.to;
+    format!("{}/{} to {}/{} at {} {}", from.namespace, from.name, to.namespace, to.name, target.protocol, target.at)
 }
