@@ -77,7 +77,7 @@ struct Asked {
     uid: String,
 }
 
-/// Begins to serve the webhook, with the certificate of the webhook.
+/// Begins to serve the webhook, with the certificate of ours.
 pub async fn start(address: &str, tls: &Path) -> Result<Calls> {
     let certificates = Arc::new(Certificates::new(tls, Default::default()));
     certificates.load()?;

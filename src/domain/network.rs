@@ -12,9 +12,9 @@ mod foreign_tests;
 mod opening;
 mod reach;
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
-pub use admin::{AdminTier, Decision, PlannedPods, TierPeer, Verdict, admin_tier};
+pub use admin::{AdminTier, Decision, TierPeer, Verdict, admin_tier};
 pub use foreign::{Kind, POLICIES, excess};
 pub use opening::Excess;
 pub use reach::{Declaration, Destination, End, Reach, Side, reach};
@@ -56,6 +56,30 @@ pub enum Allowance {
     },
 }
 
+/// An allowance as a rule, name resolution too.
+struct AsRule<'a> {
+    direction: Direction,
+    name: &'a str,
+    peers: Cow<'a, [PlannedPeer]>,
+    ports: Cow<'a, [Port]>,
+}
+
+impl Allowance {
+    fn as_rule(&self) -> AsRule<'_> {
+        match self {
+            Self::Dns => AsRule {
+                direction: Direction::Egress,
+                name: "dns",
+                peers: dns_peers().to_vec().into(),
+                ports: dns_ports().to_vec().into(),
+            },
+            Self::Rule { direction, name, peers, ports } => {
+                AsRule { direction: *direction, name, peers: peers.into(), ports: ports.into() }
+            }
+        }
+    }
+}
+
 /// Which way connections go, as seen from the environment's pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -89,6 +113,19 @@ pub enum PlannedPeer {
     },
     /// Addresses.
     Cidr(String),
+}
+
+impl PlannedPeer {
+    /// Whether it names the pods that have these labels in a namespace, by namespace and labels. Addresses name no pods.
+    fn selects(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        match self {
+            Self::Namespace(name) => name == namespace,
+            Self::Pods { namespace: name, labels: needed } => {
+                name == namespace && needed.iter().all(|(key, value)| labels.get(key) == Some(value))
+            }
+            Self::Cidr(_) => false,
+        }
+    }
 }
 
 /// A declared rule that allows nothing now, since its other end does not exist.

@@ -169,9 +169,9 @@ fn peer(peer: &TierPeer) -> Peer {
     match peer {
         TierPeer::AllPods => Peer::Namespaces(LabelSelector::default()),
         TierPeer::Namespaces(names) => Peer::Namespaces(namespaces(names)),
-        TierPeer::Pods(pods) => Peer::Pods {
-            namespace_selector: namespaces(std::slice::from_ref(&pods.namespace)),
-            pod_selector: selector(pods.labels.clone()),
+        TierPeer::Pods { namespace, labels } => Peer::Pods {
+            namespace_selector: namespaces(std::slice::from_ref(namespace)),
+            pod_selector: selector(labels.clone()),
         },
         TierPeer::Network(network) => Peer::Networks(vec![network.clone()]),
     }

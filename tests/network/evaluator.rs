@@ -29,6 +29,16 @@ enum Way {
     Out,
 }
 
+/// A connection as one end of it, a pod, has it.
+struct Connection<'a> {
+    namespace: &'a str,
+    labels: &'a BTreeMap<String, String>,
+    way: Way,
+    other: &'a Endpoint,
+    protocol: &'a str,
+    port: u16,
+}
+
 impl Policies<'_> {
     /// Whether a connection is let through at both ends.
     pub fn allow(&self, from: &Endpoint, to: &Endpoint, protocol: &str, port: u16) -> bool {
@@ -37,24 +47,18 @@ impl Policies<'_> {
 
     fn side(&self, own: &Endpoint, way: Way, other: &Endpoint, protocol: &str, port: u16) -> bool {
         let Some((namespace, labels)) = &own.pod else { return true };
-        match self.admin(namespace, labels, way, other, protocol, port).as_deref() {
+        let connection = Connection { namespace, labels, way, other, protocol, port };
+        match self.admin(&connection).as_deref() {
             Some("Accept") => true,
             Some("Deny") => false,
-            None | Some("Pass") => self.namespaced(namespace, labels, way, other, protocol, port),
+            None | Some("Pass") => self.namespaced(&connection),
             Some(action) => panic!("no action: {action}"),
         }
     }
 
     /// The action of the first rule that matches, by priority and place.
-    fn admin(
-        &self,
-        namespace: &str,
-        labels: &BTreeMap<String, String>,
-        way: Way,
-        other: &Endpoint,
-        protocol: &str,
-        port: u16,
-    ) -> Option<String> {
+    fn admin(&self, connection: &Connection<'_>) -> Option<String> {
+        let &Connection { namespace, labels, way, other, protocol, port } = connection;
         let mut policies: Vec<&Value> = self.admin.iter().map(|policy| &policy["spec"]).collect();
         policies.sort_by_key(|spec| spec["priority"].as_u64().unwrap());
         let (rules, peers) = if way == Way::In { ("ingress", "from") } else { ("egress", "to") };
@@ -87,15 +91,8 @@ impl Policies<'_> {
     }
 
     /// Policies add up; a pod that none selects in a direction is open in it.
-    fn namespaced(
-        &self,
-        namespace: &str,
-        labels: &BTreeMap<String, String>,
-        way: Way,
-        other: &Endpoint,
-        protocol: &str,
-        port: u16,
-    ) -> bool {
+    fn namespaced(&self, connection: &Connection<'_>) -> bool {
+        let &Connection { namespace, labels, way, other, protocol, port } = connection;
         let (kind, rules, peers) =
             if way == Way::In { ("Ingress", "ingress", "from") } else { ("Egress", "egress", "to") };
         let selecting: Vec<&Value> = (self.namespaced.iter())

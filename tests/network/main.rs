@@ -222,7 +222,7 @@ proptest! {
                     Declaration::No => prop_assert!(!allowed || unnamed(&reach.to), "in: {:?} to {:?} {} {}", from, to, name, port),
                 }
             }
-            prop_assert!(!by_address || from.pod.is_some() || to.pod.is_some());
+            prop_assert!(!by_address || from.pod.is_some() && to.pod.is_some());
             Ok(())
         })?;
     }

@@ -3,9 +3,11 @@
 //! NetworkPolicies add up, so one that got past admission opens what it allows. The Admin tier decides before them: what is
 //! declared is passed on to them, and everything else that the tier can name is denied.
 
+use std::collections::BTreeMap;
+
 use ipnet::IpNet;
 
-use super::{Allowance, Direction, NetworkPlan, PlannedPeer, dns_peers, dns_ports};
+use super::{Direction, NetworkPlan, PlannedPeer};
 use crate::api::Port;
 
 /// All addresses.
@@ -54,18 +56,14 @@ pub enum TierPeer {
     /// All pods of the namespaces of these names.
     Namespaces(Vec<String>),
     /// The pods with labels in a namespace.
-    Pods(PlannedPods),
+    Pods {
+        /// Name of the namespace.
+        namespace: String,
+        /// Labels; never empty.
+        labels: BTreeMap<String, String>,
+    },
     /// Addresses; on the way out only.
     Network(String),
-}
-
-/// Pods by namespace and labels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlannedPods {
-    /// Name of the namespace.
-    pub namespace: String,
-    /// Labels; never empty.
-    pub labels: std::collections::BTreeMap<String, String>,
 }
 
 /// The tier for a plan; `None` if the plan is for no namespace.
@@ -79,19 +77,17 @@ pub fn admin_tier(plan: &NetworkPlan) -> Option<AdminTier> {
         left_out: vec![],
     };
     for allowance in allowances {
-        match allowance {
-            Allowance::Dns => tier.egress.push(pass("dns", peers(&dns_peers()), &dns_ports())),
-            Allowance::Rule { direction: Direction::Egress, name, peers: to, ports } => {
-                tier.egress.push(pass(name, peers(to), ports));
-            }
-            Allowance::Rule { direction: Direction::Ingress, name, peers: from, ports } => {
+        let rule = allowance.as_rule();
+        match rule.direction {
+            Direction::Egress => tier.egress.push(pass(rule.name, peers(&rule.peers), &rule.ports)),
+            Direction::Ingress => {
                 // Where network plugins hold the addresses of pods for addresses, pods are among these.
-                let addresses = from.iter().any(|peer| matches!(peer, PlannedPeer::Cidr(_)));
+                let addresses = rule.peers.iter().any(|peer| matches!(peer, PlannedPeer::Cidr(_)));
                 if addresses {
-                    tier.left_out.push(name.clone());
+                    tier.left_out.push(rule.name.into());
                 }
-                let from = if addresses { vec![TierPeer::AllPods] } else { peers(from) };
-                tier.ingress.push(pass(name, from, ports));
+                let from = if addresses { vec![TierPeer::AllPods] } else { peers(&rule.peers) };
+                tier.ingress.push(pass(rule.name, from, &rule.ports));
             }
         }
     }
@@ -117,7 +113,7 @@ fn peers(planned: &[PlannedPeer]) -> Vec<TierPeer> {
         match peer {
             PlannedPeer::Namespace(name) => namespaces.push(name.clone()),
             PlannedPeer::Pods { namespace, labels } => {
-                peers.push(TierPeer::Pods(PlannedPods { namespace: namespace.clone(), labels: labels.clone() }));
+                peers.push(TierPeer::Pods { namespace: namespace.clone(), labels: labels.clone() });
             }
             PlannedPeer::Cidr(cidr) => peers.push(TierPeer::Network(shortest(cidr))),
         }
@@ -135,8 +131,7 @@ fn shortest(cidr: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
+    use super::super::Allowance;
     use super::*;
     use crate::api::Protocol;
 

@@ -69,13 +69,7 @@ pub(super) fn uncovered(opening: &Opening, allowances: &[Allowance]) -> Option<E
     let declared = declared(opening.direction, allowances);
     let missing = match &opening.far {
         Far::Pods { namespace, labels } => {
-            let covering = declared.iter().filter(|(peer, _)| match peer {
-                PlannedPeer::Namespace(name) => name == namespace,
-                PlannedPeer::Pods { namespace: name, labels: needed } => {
-                    name == namespace && needed.iter().all(|(key, value)| labels.get(key) == Some(value))
-                }
-                PlannedPeer::Cidr(_) => false,
-            });
+            let covering = declared.iter().filter(|(peer, _)| peer.selects(namespace, labels));
             let have: Vec<Ports> = covering.flat_map(|(_, ports)| ports.iter().copied()).collect();
             first_missing(&opening.ports, &have).map(|ports| (pods(namespace, labels), ports))
         }
@@ -103,18 +97,9 @@ pub(super) fn uncovered(opening: &Opening, allowances: &[Allowance]) -> Option<E
 /// The peers and ports that are declared for a direction.
 fn declared(direction: Direction, allowances: &[Allowance]) -> Vec<(PlannedPeer, Vec<Ports>)> {
     let mut declared = Vec::new();
-    for allowance in allowances {
-        match allowance {
-            Allowance::Dns if direction == Direction::Egress => {
-                let ports: Vec<Ports> = super::dns_ports().iter().filter_map(Ports::of).collect();
-                declared.extend(super::dns_peers().into_iter().map(|peer| (peer, ports.clone())));
-            }
-            Allowance::Rule { direction: way, peers, ports, .. } if *way == direction => {
-                let ports: Vec<Ports> = ports.iter().filter_map(Ports::of).collect();
-                declared.extend(peers.iter().map(|peer| (peer.clone(), ports.clone())));
-            }
-            Allowance::Dns | Allowance::Rule { .. } => {}
-        }
+    for rule in allowances.iter().map(Allowance::as_rule).filter(|rule| rule.direction == direction) {
+        let ports: Vec<Ports> = rule.ports.iter().filter_map(Ports::of).collect();
+        declared.extend(rule.peers.iter().map(|peer| (peer.clone(), ports.clone())));
     }
     declared
 }

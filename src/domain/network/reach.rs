@@ -5,14 +5,11 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 
-use super::{Allowance, Direction, PlanError, PlannedPeer, accepted, declared, dns_peers, dns_ports};
+use super::{Direction, PlanError, PlannedPeer, declared};
 use crate::{
     api::{Mode, Port, Protocol},
-    domain::{World, world::Environment},
+    domain::{World, lookup::Membership, world::Environment},
 };
-
-/// Name under which name resolution is told, which is declared without a rule.
-const DNS: &str = "dns";
 
 /// One end of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,7 +38,7 @@ pub enum Side {
     Declared {
         /// Name of the WeightEnvironment.
         environment: String,
-        /// Name of the rule.
+        /// Name of the rule; "dns" is name resolution, which is declared without one.
         rule: String,
         /// The rule names addresses, and the other end is a pod: whether addresses of pods count as addresses is up to the network
         /// plugin.
@@ -114,16 +111,10 @@ fn side(
     };
     let allowances = declared(world, environment)?;
     let matching = allowances.iter().filter_map(|allowance| {
-        let (rule, by_address) = match allowance {
-            Allowance::Dns if direction == Direction::Egress => {
-                (DNS, matches(&dns_peers(), &dns_ports(), other, destination)?)
-            }
-            Allowance::Rule { direction: way, name, peers, ports } if *way == direction => {
-                (name.as_str(), matches(peers, ports, other, destination)?)
-            }
-            Allowance::Dns | Allowance::Rule { .. } => return None,
-        };
-        Some(Side::Declared { environment: environment.name.clone(), rule: rule.into(), by_address })
+        let rule = allowance.as_rule();
+        let by_address =
+            matches(&rule.peers, &rule.ports, other, destination).filter(|_| rule.direction == direction)?;
+        Some(Side::Declared { environment: environment.name.clone(), rule: rule.name.into(), by_address })
     });
     // The surest first.
     let found = matching.min_by_key(|side| matches!(side, Side::Declared { by_address: true, .. }));
@@ -132,9 +123,10 @@ fn side(
 
 /// The environment that enforces the network of a namespace.
 fn enforcing<'a>(world: &'a World, namespace: &str) -> Option<&'a Environment> {
-    world.environments.values().find(|environment| {
-        environment.modes.network == Mode::Enforce && accepted(world, environment).any(|member| member == namespace)
-    })
+    match world.membership(namespace) {
+        Membership::Member { environment, .. } if environment.modes.network == Mode::Enforce => Some(environment),
+        _ => None,
+    }
 }
 
 /// Whether a rule is about it; if so, whether only by the address of a pod.
@@ -147,17 +139,15 @@ fn matches(peers: &[PlannedPeer], ports: &[Port], other: &End, destination: Dest
     if !ports.iter().any(on) {
         return None;
     }
-    let by_address = |peer: &PlannedPeer| match (peer, &other.pod) {
-        (PlannedPeer::Namespace(name), Some((namespace, _))) => (name == namespace).then_some(false),
-        (PlannedPeer::Pods { namespace: name, labels: needed }, Some((namespace, labels))) => {
-            let labelled = needed.iter().all(|(key, value)| labels.get(key) == Some(value));
-            (name == namespace && labelled).then_some(false)
-        }
-        (PlannedPeer::Cidr(cidr), pod) => {
+    let by_address = |peer: &PlannedPeer| match peer {
+        PlannedPeer::Cidr(cidr) => {
             let network: IpNet = cidr.parse().ok()?;
-            other.addresses.iter().any(|address| network.contains(address)).then_some(pod.is_some())
+            other.addresses.iter().any(|address| network.contains(address)).then_some(other.pod.is_some())
         }
-        (PlannedPeer::Namespace(_) | PlannedPeer::Pods { .. }, None) => None,
+        PlannedPeer::Namespace(_) | PlannedPeer::Pods { .. } => {
+            let (namespace, labels) = other.pod.as_ref()?;
+            peer.selects(namespace, labels).then_some(false)
+        }
     };
     peers.iter().filter_map(by_address).min()
 }
